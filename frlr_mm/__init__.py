@@ -1,0 +1,15 @@
+"""Focus rectified logistic regression for mmpretrain.
+
+Importing the package registers its losses, data sets and hooks with mmengine:
+``custom_imports = dict(imports=['frlr_mm'])`` in a config is all that it takes.
+"""
+
+from . import compat
+
+compat.apply()
+
+from . import datasets, hooks, models  # noqa: E402 (mmpretrain imports only once it is mended)
+
+__version__ = '0.1.0'
+
+__all__ = ['compat', 'datasets', 'hooks', 'models', '__version__']

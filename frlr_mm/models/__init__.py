@@ -1,0 +1,5 @@
+"""Registered modules."""
+
+from .losses import HSLRLoss, SSLRLoss
+
+__all__ = ['HSLRLoss', 'SSLRLoss']

@@ -1,0 +1,93 @@
+"""The contract of stock mmpretrain losses, which both losses keep."""
+
+from typing import Optional, Sequence, Union
+
+import torch
+from torch import Tensor, nn
+
+from frlr_mm.functional.common import check_number, check_reduction
+
+
+class FocusRectifiedLoss(nn.Module):
+    """Base class: what the two losses are built with and called with.
+
+    A subclass names its function and that function's own parameters, which it keeps as attributes
+    so that :class:`~frlr_mm.hooks.FocusAnnealingHook` can move them.
+
+    Args:
+        reduction (str): 'none', 'mean' or 'sum'.
+        loss_weight (float): A factor for the loss, >= 0.
+        class_weight (Sequence[float], optional): A factor for both terms of each class (C,).
+        pos_weight (Sequence[float], optional): A factor for the positive term of each class (C,).
+    """
+
+    focus_params: tuple[str, ...] = ()
+
+    def __init__(self, reduction: str, loss_weight: float,
+                 class_weight: Optional[Sequence[float]],
+                 pos_weight: Optional[Sequence[float]]) -> None:
+        super().__init__()
+        check_reduction('reduction', reduction)
+        check_number('loss_weight', loss_weight)
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        self._register_class_factor('class_weight', class_weight)
+        self._register_class_factor('pos_weight', pos_weight)
+
+    def _register_class_factor(self, name: str, values: Optional[Sequence[float]]) -> None:
+        factor = None
+        if values is not None:
+            for i, value in enumerate(values):
+                check_number(f'{name}[{i}]', value)
+            factor = torch.tensor([float(value) for value in values])
+        # A buffer follows the model to its device once, not at every step. It is no part of the
+        # weights: checkpoints stay those of the stock recipe.
+        self.register_buffer(name, factor, persistent=False)
+
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+        """Call the loss's function with the module's own parameters."""
+        raise NotImplementedError
+
+    def forward(self,
+                cls_score: Tensor,
+                label: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: Union[int, float, Tensor, None] = None,
+                reduction_override: Optional[str] = None,
+                **kwargs) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            cls_score (Tensor): Logits (N, C), of any floating-point dtype.
+            label (Tensor): Class indices (N,) or (N, 1) of an integer dtype, in [0, C), or dense
+                targets (N, C), in [0, 1] or below 0 for unknown entries.
+            weight (Tensor, optional): A factor for each image (N,). Defaults to None.
+            avg_factor (int | float | Tensor, optional): What 'mean' divides the sum of the images'
+                losses by, in place of N. Defaults to None.
+            reduction_override (str, optional): Replaces the module's ``reduction``. Defaults to
+                None.
+            **kwargs: What heads hand to losses in general; not used.
+
+        Returns:
+            Tensor: float32, or float64 for float64 logits: (N,) for 'none', else a scalar.
+
+        Raises:
+            TypeError: If a number is none or a dtype does not fit.
+            ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
+        """
+        if reduction_override is not None:
+            check_reduction('reduction_override', reduction_override)
+        loss = self.loss_function(
+            cls_score,
+            label,
+            weight=weight,
+            class_weight=self.class_weight,
+            pos_weight=self.pos_weight,
+            reduction=reduction_override or self.reduction,
+            avg_factor=avg_factor)
+        return self.loss_weight * loss
+
+    def extra_repr(self) -> str:
+        """Return the parameters that ``print(model)`` shows."""
+        names = (*self.focus_params, 'reduction', 'loss_weight')
+        return ', '.join(f'{name}={getattr(self, name)!r}' for name in names)
