@@ -20,6 +20,9 @@ from mmpretrain.datasets import BaseDataset
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import Progress
 
+from .glyph_attributes import (ATTRIBUTE_SPLITS, attribute_names, attribute_split,
+                               attribute_types)
+
 # Name of the face and start of its file's SHA-256: another file would be another data set.
 TRAIN_FACES = {
     'DejaVuSans': '3fdf69cabf06049e',
@@ -38,6 +41,7 @@ TEST_FACES = {
     'DejaVuSerif-BoldItalic': 'd93efec7a9d2e826',
 }
 FACES = {'train': TRAIN_FACES, 'test': TEST_FACES}
+SPLITS = {'categories': tuple(FACES), 'attributes': ATTRIBUTE_SPLITS}
 
 IMAGE_SIZE = 32
 # Glyphs are drawn at twice the size of the image and then mapped to it: the map smooths them.
@@ -141,23 +145,31 @@ def render_glyph(character: str, font: ImageFont.FreeTypeFont,
 class GlyphDataset(BaseDataset):
     """Characters of twelve DejaVu faces: a data set with many classes that needs no download.
 
-    One class for each character; nine faces to train on, three others to test on. Each image is a
-    character in one face, 32 x 32 pixels, randomly shifted, rotated and scaled. It depends on the
-    seed and the character alone, so the first classes are the same whatever ``num_classes``.
-    Rendered once, the images are kept below ``data_root``.
+    Each image is a character in one face, 32 x 32 pixels, randomly shifted, rotated and scaled. It
+    depends on the seed and the character alone, so the first classes are the same whatever
+    ``num_classes``. Rendered once, the images are kept below ``data_root``.
+
+    - The task 'categories': one class for each character; nine faces to train on, three others to
+      test on.
+    - The task 'attributes': multi-label, what Unicode says of the character (script, case, general
+      category, diacritics) and what the face adds (bold, slanted, serif, monospaced). All 2,162
+      characters in all twelve faces; no character of one split is in another.
 
     Args:
-        split (str): 'train' or 'test'.
-        num_classes (int): The first characters by code point, in [2, 2162]. Defaults to 1000.
+        split (str): 'train' or 'test'; also 'val' where the task is 'attributes'.
+        num_classes (int): The first characters by code point, in [2, 2162], where the task is
+            'categories'. Defaults to 1000.
         samples_per_face (int): Images of each character in each face, >= 1. Defaults to 3.
         seed (int): The seed of shifts, rotations and scales, >= 0. Defaults to 0.
         data_root (str): The folder of the rendered images, made where it is missing. Defaults to
             'data/glyphs'.
+        task (str): 'categories' or 'attributes'. Defaults to 'categories'.
         metainfo (dict, optional): Further meta information. Defaults to None.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
-    Each item that the pipeline gets holds ``img``, uint8 (32, 32, 3), ``gt_label``, int, and
-    ``face``, str.
+    Each item that the pipeline gets holds ``img``, uint8 (32, 32, 3), ``face``, str, and
+    ``gt_label``, int, or for attributes ``gt_score``, float32 (35,) of 0 and 1. The meta information
+    holds ``classes`` and for attributes also ``attribute_types``, the type of each.
 
     Raises:
         ValueError: If an argument is out of its range, or a font file is another version.
@@ -171,10 +183,13 @@ class GlyphDataset(BaseDataset):
                  samples_per_face: int = 3,
                  seed: int = 0,
                  data_root: str = 'data/glyphs',
+                 task: str = 'categories',
                  metainfo: Optional[dict] = None,
                  **kwargs) -> None:
-        if split not in FACES:
-            raise ValueError(f'Expected `split` to be one of {tuple(FACES)}, but got {split!r}')
+        if task not in SPLITS:
+            raise ValueError(f'Expected `task` to be one of {tuple(SPLITS)}, but got {task!r}')
+        if split not in SPLITS[task]:
+            raise ValueError(f'Expected `split` to be one of {SPLITS[task]}, but got {split!r}')
         characters = glyph_characters()
         for name, value, low, high in (('num_classes', num_classes, 2, len(characters)),
                                        ('samples_per_face', samples_per_face, 1, math.inf),
@@ -182,35 +197,51 @@ class GlyphDataset(BaseDataset):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f'Expected `{name}` to be an int in [{low}, {high}], '
                                  f'but got {value!r}')
+        self.task = task
         self.split = split
         self.samples_per_face = samples_per_face
         self.seed = seed
-        self.characters = characters[:num_classes]
+        if task == 'attributes':
+            self.faces = tuple(TRAIN_FACES | TEST_FACES)
+            self.characters = tuple(c for c in characters if attribute_split(c) == split)
+            types = attribute_types(characters)
+            task_metainfo = dict(classes=tuple(types), attribute_types=tuple(types.values()))
+        else:
+            self.faces = tuple(FACES[split])
+            self.characters = characters[:num_classes]
+            task_metainfo = dict(classes=self.characters)
         super().__init__(
             ann_file='',
-            metainfo=dict(classes=self.characters) | (metainfo or {}),
+            metainfo=task_metainfo | (metainfo or {}),
             data_root=data_root,
             **kwargs)
 
     @property
     def cache_file(self) -> Path:
         """The file that the images are kept in."""
-        name = (f'{self.split}-{len(self.characters)}x{self.samples_per_face}'
+        task = '' if self.task == 'categories' else f'{self.task}-'
+        name = (f'{task}{self.split}-{len(self.characters)}x{self.samples_per_face}'
                 f'-seed{self.seed}-v{_VERSION}.npy')
         return Path(self.data_root, name)
 
     def load_data_list(self) -> list[dict]:
         """Return what the pipeline gets of each image; render the images if they are not kept."""
         samples = [(label, face) for label in range(len(self.characters))
-                   for face in FACES[self.split] for _ in range(self.samples_per_face)]
+                   for face in self.faces for _ in range(self.samples_per_face)]
         images = self._load_images(len(samples))
         if images is None:
             images = self._render_images(len(samples))
             _save_atomically(self.cache_file, images)
         return [
-            dict(img=np.repeat(image[..., None], 3, axis=2), gt_label=label, face=face)
+            dict(img=np.repeat(image[..., None], 3, axis=2), face=face, **self._target(label, face))
             for image, (label, face) in zip(images, samples)
         ]
+
+    def _target(self, label: int, face: str) -> dict:
+        if self.task == 'categories':
+            return dict(gt_label=label)
+        found = attribute_names(self.characters[label], face)
+        return dict(gt_score=np.array([name in found for name in self.CLASSES], np.float32))
 
     def _load_images(self, num_images: int) -> Optional[np.ndarray]:
         if not self.cache_file.is_file():
@@ -230,8 +261,10 @@ class GlyphDataset(BaseDataset):
     def _render_images(self, num_images: int) -> np.ndarray:
         fonts = {
             face: ImageFont.truetype(font_path(face), _FONT_SIZE, layout_engine=0)
-            for face in FACES[self.split]
+            for face in self.faces
         }
+        # Where faces are divided among splits, each split has its own stream of random numbers.
+        stream = sorted(FACES).index(self.split) if self.task == 'categories' else len(FACES)
         images = np.empty((num_images, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         done, start = 0, time.monotonic()
         with Progress(disable=not is_main_process()) as progress:
@@ -240,7 +273,7 @@ class GlyphDataset(BaseDataset):
             for character in self.characters:
                 for face_index, font in enumerate(fonts.values()):
                     rng = np.random.default_rng(
-                        (self.seed, sorted(FACES).index(self.split), face_index, ord(character)))
+                        (self.seed, stream, face_index, ord(character)))
                     for _ in range(self.samples_per_face):
                         images[done] = render_glyph(character, font, rng)
                         done += 1
@@ -251,7 +284,8 @@ class GlyphDataset(BaseDataset):
     def extra_repr(self) -> list[str]:
         """Return the lines that ``print(dataset)`` adds."""
         return [
-            f'Split: \t{self.split} ({len(FACES[self.split])} faces)',
+            f'Task: \t{self.task}',
+            f'Split: \t{self.split} ({len(self.faces)} faces)',
             f'Images of a character in a face: \t{self.samples_per_face}',
             f'Kept in: \t{self.cache_file}',
         ]

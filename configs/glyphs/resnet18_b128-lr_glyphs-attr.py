@@ -1,0 +1,19 @@
+_base_ = [
+    '../_base_/models/resnet18_glyphs.py',
+    '../_base_/datasets/glyph-attributes_bs128.py',
+    '../_base_/schedules/glyphs_bs128.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['frlr_mm'])
+
+# Plain logistic regression: the stock binary cross-entropy, summed over the attributes. The bias
+# starts at the prior.
+model = dict(
+    head=dict(
+        _delete_=True,
+        type='MultiLabelLinearClsHead',
+        num_classes=35,
+        in_channels=128,
+        loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        init_cfg=dict(
+            type='Normal', layer='Linear', std=0.01, bias_prob={{_base_.label_frequency}})))

@@ -1,0 +1,5 @@
+"""Metrics that mmpretrain lacks."""
+
+from .attribute_metric import AttributeMetric
+
+__all__ = ['AttributeMetric']
