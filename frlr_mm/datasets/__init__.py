@@ -2,6 +2,7 @@
 
 from .deepfashion import DeepFashionAttribute
 from .glyphs import GlyphDataset
+from .tiny_imagenet import TinyImageNet
 from .transforms import CropBBox
 
-__all__ = ['CropBBox', 'DeepFashionAttribute', 'GlyphDataset']
+__all__ = ['CropBBox', 'DeepFashionAttribute', 'GlyphDataset', 'TinyImageNet']

@@ -149,6 +149,8 @@ def read_labels(path: Path, num_attributes: int,
                     numbers.append(number)
                     names.append(fields[0].decode())
                     bodies.append(fields[1].rstrip() if len(fields) > 1 else b'')
+            if not numbers:
+                continue
             num_rows += len(numbers)
             labels = _parse_labels(path, numbers, bodies, num_attributes)
             positive = _split_rows(labels == 1)

@@ -1,0 +1,214 @@
+"""The attribute metrics: by hand, against naive references, stock metrics and two processes."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.evaluator import Evaluator
+from mmengine.registry import METRICS
+from mmpretrain.evaluation import AveragePrecision, MultiLabelMetric
+from mmpretrain.structures import DataSample
+
+from frlr_mm.evaluation import AttributeMetric
+from frlr_mm.evaluation.attribute_metric import (average_precision, class_and_overall_f1,
+                                                 pooled_recall)
+from tests import references_attributes as ref
+
+TYPES = ('colour', 'shape', 'colour', 'part', 'shape', 'shape', 'part')
+
+
+def make_data(num_images=40, num_classes=7, seed=0, unknown=0.2, ties=True):
+    """Random scores on a coarse grid, so that there are ties, and random truth with unknowns."""
+    generator = torch.Generator().manual_seed(seed)
+    score = torch.rand(num_images, num_classes, generator=generator)
+    if ties:
+        score = (score * 8).round() / 8
+    target = (torch.rand(num_images, num_classes, generator=generator) < 0.3).float()
+    target[torch.rand(num_images, num_classes, generator=generator) < unknown] = -1
+    return score, target
+
+
+def make_samples(score, target):
+    return [DataSample().set_pred_score(s).set_gt_score(t) for s, t in zip(score, target)]
+
+
+def evaluate(metric, score, target, types=None):
+    evaluator = Evaluator(metrics=metric)
+    if types is not None:
+        evaluator.dataset_meta = dict(attribute_types=types)
+    evaluator.process(make_samples(score, target))
+    return evaluator.evaluate(len(score))
+
+
+# Three images, three attributes; '?' is unknown.
+#            scores          truth
+# image 0    .9 .6 .3        1 0 1
+# image 1    .8 .7 .1        0 1 ?
+# image 2    .2 .4 .6        1 ? 0
+HAND_SCORE = torch.tensor([[.9, .6, .3], [.8, .7, .1], [.2, .4, .6]])
+HAND_TARGET = torch.tensor([[1., 0, 1], [0, 1, -1], [1, -1, 0]])
+
+
+def test_recall_by_hand():
+    # k = 1: of 4 positives the first of image 0 alone is on top.
+    assert pooled_recall(HAND_SCORE, HAND_TARGET, 1) == 1 / 4
+    # k = 2: (0, 0), (1, 1), and (2, 0), as the unknown .4 of image 2 takes no place.
+    assert pooled_recall(HAND_SCORE, HAND_TARGET, 2) == 3 / 4
+    assert pooled_recall(HAND_SCORE, HAND_TARGET, 3) == 1
+    assert pooled_recall(HAND_SCORE, HAND_TARGET, 9) == 1
+
+
+def test_average_precision_by_hand():
+    # Attribute 0: 1 0 1 in the order of its scores: (1 / 1 + 2 / 3) / 2. Attribute 1: known are .7,
+    # positive, and .6: 1. Attribute 2: known are .6, negative, and .3, positive: 1 / 2.
+    expected = torch.tensor([5 / 6, 1, 1 / 2], dtype=torch.float64)
+    torch.testing.assert_close(average_precision(HAND_SCORE, HAND_TARGET), expected)
+
+
+def test_average_precision_of_ties_does_not_depend_on_their_order():
+    score = torch.tensor([.5, .5, .5, .1])
+    for positive in range(3):
+        target = torch.zeros(4, 1)
+        target[positive] = 1
+        assert average_precision(score[:, None], target).item() == pytest.approx(1 / 3)
+
+
+def test_f1_by_hand():
+    # At .5 the known predictions are (0, 0) right, (0, 1), (1, 0), (1, 1) right, (2, 2).
+    found = class_and_overall_f1(HAND_SCORE, HAND_TARGET, 0.5)
+    cp, cr = (1 / 2 + 1 / 2 + 0) / 3, (1 / 2 + 1 + 0) / 3
+    assert found == pytest.approx(
+        dict(CP=cp, CR=cr, CF1=2 * cp * cr / (cp + cr), OP=2 / 5, OR=2 / 4, OF1=4 / 9))
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('ties', [True, False])
+def test_functions_agree_with_naive_references(seed, ties):
+    score, target = make_data(seed=seed, ties=ties)
+    rows = score.tolist(), target.tolist()
+    for k in (1, 2, 5, 7, 10):
+        assert pooled_recall(score, target, k) == pytest.approx(ref.pooled_recall(*rows, k))
+    expected = torch.tensor([ref.average_precision(*rows, j) for j in range(7)]).double()
+    torch.testing.assert_close(average_precision(score, target), expected, rtol=1e-6, atol=1e-6)
+    for thr in (0.0, 0.25, 0.5, 1.0):
+        assert class_and_overall_f1(score, target, thr) == pytest.approx(
+            ref.class_and_overall_f1(*rows, thr))
+
+
+@pytest.mark.parametrize('unknown', [0.0, 0.2])
+def test_average_precision_is_the_stock_one_without_ties(unknown):
+    score, target = make_data(unknown=unknown, ties=False)
+    ours = 100 * average_precision(score, target)
+    stock = AveragePrecision.calculate(score, target, average=None).double()
+    torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-5)
+
+
+def test_f1_parts_are_those_of_stock():
+    score, target = make_data()
+    ours = class_and_overall_f1(score, target, 0.5)
+    stock = partial(MultiLabelMetric.calculate, score.clone(), target.clone(), thr=0.5)
+    precision, recall, macro_f1, _ = stock(average='macro')
+    assert (100 * ours['CP'], 100 * ours['CR']) == pytest.approx((precision.item(), recall.item()))
+    assert 100 * ours['OF1'] == pytest.approx(stock(average='micro')[2].item())
+    assert 100 * ours['CF1'] != pytest.approx(macro_f1.item(), abs=0.1)
+
+
+@pytest.mark.parametrize('k', [1, 3])
+def test_recall_is_the_stock_one_where_all_is_known(k):
+    score, target = make_data(unknown=0.0, ties=False)
+    _, stock, _, _ = MultiLabelMetric.calculate(score, target, topk=k, average='micro')
+    assert 100 * pooled_recall(score, target, k) == pytest.approx(stock.item())
+
+
+def test_unknown_takes_no_place_among_the_best_unlike_in_stock():
+    score, target = torch.tensor([[.9, .5]]), torch.tensor([[-1., 1.]])
+    _, stock, _, _ = MultiLabelMetric.calculate(score, target.clone(), topk=1, average='micro')
+    assert stock.item() == 0
+    assert pooled_recall(score, target, 1) == 1
+
+
+def test_no_positive_and_nothing_known():
+    score = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([[0., -1, 1]]).repeat(5, 1)
+    assert average_precision(score, target).tolist() == [0, 0, 1]
+    assert pooled_recall(score, torch.zeros(5, 3), 1) == 0
+    assert set(class_and_overall_f1(score, torch.full((5, 3), -1.), 0.5).values()) == {0.0}
+
+
+def test_metric_reports_all_and_each_type():
+    score, target = make_data()
+    target[:, 3] = 0
+    found = evaluate(AttributeMetric(topk=(1, 2), thr=0.25), score, target, TYPES)
+    rows = score.tolist(), target.tolist()
+    precision = [100 * ref.average_precision(*rows, j) for j in range(7)]
+    expected = {'mAP': sum(precision) / 7, 'num_no_positive': 1}
+    expected.update({f'recall@{k}': 100 * ref.pooled_recall(*rows, k) for k in (1, 2)})
+    expected.update(
+        {k: 100 * v for k, v in ref.class_and_overall_f1(*rows, 0.25).items()})
+    for kind in set(TYPES):
+        columns = [j for j, name in enumerate(TYPES) if name == kind]
+        part = score[:, columns].tolist(), target[:, columns].tolist()
+        expected[f'mAP_{kind}'] = sum(precision[j] for j in columns) / len(columns)
+        for k in (1, 2):
+            expected[f'recall@{k}_{kind}'] = 100 * ref.pooled_recall(*part, k)
+    assert found == pytest.approx({f'attribute/{k}': v for k, v in expected.items()})
+
+
+def test_metric_without_types():
+    score, target = make_data()
+    names = set(evaluate(AttributeMetric(topk=3), score, target))
+    assert names == {f'attribute/{name}' for name in (
+        'recall@3', 'mAP', 'CP', 'CR', 'CF1', 'OP', 'OR', 'OF1', 'num_no_positive')}
+
+
+def test_metric_is_registered_at_the_root():
+    assert isinstance(METRICS.build(dict(type='AttributeMetric')), AttributeMetric)
+
+
+@pytest.mark.parametrize('kwargs, error, match', [
+    (dict(topk=0), ValueError, 'topk'),
+    (dict(topk=(1, 2.5)), TypeError, 'topk'),
+    (dict(topk=True), TypeError, 'topk'),
+    (dict(thr=1.5), ValueError, 'thr'),
+    (dict(thr=None), TypeError, 'thr'),
+])
+def test_refuses_bad_arguments(kwargs, error, match):
+    with pytest.raises(error, match=match):
+        AttributeMetric(**kwargs)
+
+
+def test_refuses_bad_values():
+    score, target = make_data()
+    with pytest.raises(ValueError, match='attribute_types'):
+        evaluate(AttributeMetric(), score, target, TYPES[:-1])
+    with pytest.raises(ValueError, match='gt_score'):
+        evaluate(AttributeMetric(), score, target.clamp(max=0.5))
+    score[3, 2] = torch.nan
+    with pytest.raises(ValueError, match='NaN'):
+        evaluate(AttributeMetric(), score, target)
+
+
+def _evaluate_on_rank(rank, store, score, target, results):
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    # As mmengine's DefaultSampler shares out: every second image, the last rank padded from the
+    # beginning.
+    size = len(score)
+    mine = [(2 * i + rank) % size for i in range((size + 1) // 2)]
+    evaluator = Evaluator(metrics=AttributeMetric(topk=(1, 3)))
+    evaluator.dataset_meta = dict(attribute_types=TYPES)
+    for start in range(0, len(mine), 4):
+        index = mine[start:start + 4]
+        evaluator.process(make_samples(score[index], target[index]))
+    torch.save(evaluator.evaluate(size), f'{results}{rank}')
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    # An odd number: one process evaluates an image twice.
+    score, target = make_data(num_images=31)
+    mp.spawn(_evaluate_on_rank, (tmp_path / 'store', score, target, tmp_path / 'rank'), nprocs=2)
+    alone = evaluate(AttributeMetric(topk=(1, 3)), score, target, TYPES)
+    for rank in range(2):
+        assert torch.load(tmp_path / f'rank{rank}') == pytest.approx(alone)
