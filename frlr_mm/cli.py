@@ -16,7 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .compat import adapt_config_to_cpu
+from .compat import adapt_config_to_cpu, ignore_known_log_lines
 
 # Top-level fields that mmengine and the stock command lines read, besides Runner's arguments.
 _FURTHER_FIELDS = {
@@ -116,4 +116,6 @@ def check_cfg_options(cfg: Config, options: dict) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config as the stock command lines do."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    ignore_known_log_lines(runner.logger)
+    return runner
