@@ -88,7 +88,7 @@ def draw(log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple
         picture.axis('off')
         top = scores[i].topk(3)
         colors = ['k' if int(j) == infos[i]['gt_label'] else 'w' for j in top.indices]
-        bars.barh(range(3), top.values, color=colors, edgecolor='k')
+        bars.barh(range(3), top.values.tolist(), color=colors, edgecolor='k')
         bars.set_yticks(range(3), [classes[int(j)] for j in top.indices], fontsize=12)
         bars.set(xlim=(0, 1), xticks=(0, 1), box_aspect=1)
         bars.invert_yaxis()
