@@ -7,6 +7,8 @@ import modelindex
 import pytest
 from mmengine.config import Config
 
+import frlr_mm  # noqa: F401 (mends what reads `mmpretrain::` in a recipe)
+
 ROOT = Path(__file__).parents[1]
 CONFIG_ROOT = ROOT / 'configs'
 ENTRY_FOLDER = CONFIG_ROOT / 'imagenet'  # which lists the entry recipes, too
