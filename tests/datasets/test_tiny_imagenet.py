@@ -27,7 +27,7 @@ def write_tiny_imagenet(root, wnids=WNIDS, size=64):
         for k, name in enumerate(names):
             val_name = f'val_{k * len(wnids) + i}.JPEG'
             rows.append((k * len(wnids) + i, f'{val_name}\t{wnid}\t0\t32\t44\t62\n'))
-            jpeg = cv2.imencode('.jpg', image + 10 * i)[1].tobytes()
+            jpeg = cv2.imencode('.jpg', image + i % 256)[1].tobytes()
             (folder / 'images' / name).write_bytes(jpeg)
             (root / 'val' / 'images' / val_name).write_bytes(jpeg)
     (root / 'val' / 'val_annotations.txt').write_text(''.join(row for _, row in sorted(rows)))

@@ -1,0 +1,226 @@
+"""Recipes of attributes, Tiny ImageNet and ImageNet-21k: each trains a step and evaluates.
+
+They run on small data in the official layouts. Images are 32 x 32 in place of 224 x 224 and ViT-B/16
+has 2 of its 12 layers; ResNets are whole. Stock weights are not downloaded.
+"""
+
+import copy
+import functools
+import math
+from pathlib import Path
+
+import cv2
+import mmpretrain
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from frlr_mm.datasets import GlyphDataset
+from frlr_mm.functional import num_selected
+
+from .datasets.deepfashion_fixtures import write_coarse, write_fine, write_images
+from .datasets.test_tiny_imagenet import write_tiny_imagenet
+
+CONFIG_ROOT = Path(__file__).parents[1] / 'configs'
+PATTERNS = ('attributes/*.py', 'tiny_imagenet/*.py', 'imagenet21k/*.py', 'glyphs/*-attr.py')
+RECIPES = {path.stem: path for pattern in PATTERNS for path in sorted(CONFIG_ROOT.glob(pattern))}
+ATTRIBUTE_RECIPES = [name for name, path in RECIPES.items()
+                     if path.parent.name == 'attributes' or name.endswith('-attr')]
+LOSSES = {'lr': 'CrossEntropyLoss', 'hslr': 'HSLRLoss', 'sslr': 'SSLRLoss', 'focal': 'FocalLoss',
+          'asl': 'AsymmetricLoss'}
+DATA_SETS = {'coarse': 'DeepFashionAttribute', 'fine': 'DeepFashionAttribute', 'voc07': 'VOC'}
+IMAGE_SIZE = 32
+
+
+@functools.cache
+def read_config(name):
+    return Config.fromfile(RECIPES[name])
+
+
+def load(name):
+    return copy.deepcopy(read_config(name))
+
+
+def loss_of(name):
+    return name.split('-')[-2 if name.endswith(('-attr', '-coarse', '-fine')) else -1].split('_')[0]
+
+
+def data_of(name):
+    return next((key for key in DATA_SETS if name.endswith(key)), None)
+
+
+def write_voc(root, num_images=4):
+    rng = np.random.default_rng(0)
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (root / folder).mkdir(parents=True)
+    for i in range(num_images):
+        names = (('dog', 0), ('person', 0), ('cat', 1))[:1 + i % 3]
+        objects = ''.join(f'<object><name>{name}</name><difficult>{difficult}</difficult></object>'
+                          for name, difficult in names)
+        (root / 'Annotations' / f'{i:06d}.xml').write_text(f'<annotation>{objects}</annotation>')
+        cv2.imwrite(str(root / 'JPEGImages' / f'{i:06d}.jpg'),
+                    rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    for split in ('trainval', 'test'):
+        (root / 'ImageSets' / 'Main' / f'{split}.txt').write_text(
+            ''.join(f'{i:06d}\n' for i in range(num_images)))
+
+
+@pytest.fixture(scope='module')
+def roots(tmp_path_factory):
+    """One small data set of each kind."""
+    root = tmp_path_factory.mktemp('data')
+    rng = np.random.default_rng(0)
+    coarse = rng.choice((1, -1, 0), (12, 1000), p=(0.01, 0.94, 0.05))
+    write_images(root / 'deepfashion', write_coarse(root / 'deepfashion', coarse))
+    write_fine(root / 'deepfashion', rng.choice((1, 0), (4, 26)))
+    write_voc(root / 'voc')
+    write_tiny_imagenet(_made(root / 'tiny'), [f'n{i:08d}' for i in range(200)])
+    write_tiny_imagenet(_made(root / 'imagenet21k'), ['n00000001', 'n00000002'])
+    for split in ('train', 'val', 'test'):
+        GlyphDataset(split, task='attributes', samples_per_face=1, data_root=str(root / 'glyphs'))
+    return {
+        'DeepFashionAttribute': root / 'deepfashion',
+        'VOC': root / 'voc',
+        'TinyImageNet': root / 'tiny',
+        'ImageNet21k': root / 'imagenet21k',
+        'GlyphDataset': root / 'glyphs',
+    }
+
+
+def _made(path):
+    path.mkdir()
+    return path
+
+
+def shrink(cfg, roots, work_dir):
+    """Make a recipe run in a second, on the data of the tests and without a download."""
+    for name in ('train', 'val', 'test'):
+        loader = cfg.get(f'{name}_dataloader')
+        if not loader:
+            continue
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.dataset.update(data_root=str(roots[loader.dataset.type]), indices=2)
+        for transform in loader.dataset.pipeline:
+            for key in ('scale', 'crop_size'):
+                if transform.get(key) in (224, (224, 224), 256):
+                    transform[key] = (IMAGE_SIZE, ) * 2 if transform[key] == (224, 224) \
+                        else IMAGE_SIZE
+    backbone = cfg.model.backbone
+    backbone.init_cfg = None
+    if backbone.type == 'VisionTransformer':
+        assert backbone.arch == 'b'
+        backbone.update(img_size=IMAGE_SIZE, arch=dict(
+            embed_dims=768, num_layers=2, num_heads=12, feedforward_channels=3072))
+    # The stock schedules are longer than one epoch.
+    cfg.param_scheduler = None
+    cfg.train_cfg.update(max_epochs=1, val_interval=10)
+    cfg.default_hooks.checkpoint = None
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = work_dir.name
+    return cfg
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_trains_and_evaluates(name, roots, tmp_path):
+    cfg = shrink(load(name), roots, tmp_path)
+    runner = Runner.from_cfg(cfg)
+    before = {key: value.detach().clone() for key, value in runner.model.named_parameters()}
+    runner.train()
+
+    for key, value in runner.model.named_parameters():
+        assert value.isfinite().all(), key
+    classifier = runner.model.head.fc
+    assert not torch.equal(classifier.weight, before['head.fc.weight'])
+    assert not torch.equal(classifier.bias, before['head.fc.bias'])
+    first = next(key for key in before if key.startswith('backbone.') and 'weight' in key)
+    assert not torch.equal(runner.model.get_parameter(first), before[first])
+
+    if cfg.get('val_dataloader'):
+        for metrics in (runner.val(), runner.test()):
+            assert all(math.isfinite(value) for value in metrics.values())
+            expected = {'VOC': 'multi-label/mAP', 'TinyImageNet': 'accuracy/top5'}
+            assert expected.get(cfg.val_dataloader.dataset.type, 'attribute/mAP') in metrics
+    else:
+        assert name.endswith('in21k')
+
+
+def test_every_data_set_has_every_loss():
+    stems = {}
+    for name in ATTRIBUTE_RECIPES:
+        stems.setdefault(name.replace(f'-{loss_of(name)}_', '_'), set()).add(loss_of(name))
+    assert set(stems) == {
+        'resnet18_b128_glyphs-attr', 'resnet50_1xb16_voc07', 'resnet50_8xb32_deepfashion-coarse',
+        'resnet50_8xb32_deepfashion-fine', 'vit-base-p16_8xb32_deepfashion-coarse',
+        'vit-base-p16_8xb32_deepfashion-fine'}
+    assert all(losses == set(LOSSES) for losses in stems.values())
+
+
+@pytest.mark.parametrize('name', ATTRIBUTE_RECIPES)
+def test_differs_from_plain_logistic_regression_in_the_loss_alone(name):
+    loss = loss_of(name)
+    ours, plain = load(name), load(name.replace(f'-{loss}_', '-lr_'))
+    assert ours.model.head.loss.type == LOSSES[loss]
+    for cfg in (ours, plain):
+        cfg.model.head.pop('loss')
+        cfg.pop('custom_hooks', None)
+        # For losses that know no unknown labels these are negatives.
+        cfg.train_dataloader.dataset.pop('unknown', None)
+    assert ours.to_dict() == plain.to_dict()
+
+
+@pytest.mark.parametrize('name', ATTRIBUTE_RECIPES)
+def test_only_our_losses_get_unknown_labels(name):
+    cfg = load(name)
+    if data_of(name) == 'coarse':
+        ours = loss_of(name) in ('hslr', 'sslr')
+        assert cfg.train_dataloader.dataset.unknown == ('keep' if ours else 'negative')
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.get('unknown', 'keep') == 'keep'
+
+
+@pytest.mark.parametrize('name', ATTRIBUTE_RECIPES)
+def test_weight_of_the_positives_agrees_with_the_prior(name):
+    cfg = load(name)
+    head = cfg.model.head
+    if loss_of(name) in ('hslr', 'sslr'):
+        # An image has C * prior positives; with that weight each counts as much as a negative.
+        expected = head.num_classes * head.init_cfg.bias_prob
+        assert head.loss.pos_weight == pytest.approx([expected] * head.num_classes, rel=0.05)
+
+
+@pytest.mark.parametrize('name', [name for name in RECIPES if '-sr_' not in name])
+def test_starts_from_the_prior(name):
+    cfg = load(name)
+    prior = cfg.model.head.init_cfg.bias_prob
+    if name not in ATTRIBUTE_RECIPES:
+        assert prior == 1 / cfg.model.head.num_classes
+    assert 0 < prior < 0.5
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_anneals_the_ratio_within_training(name):
+    cfg = load(name)
+    hooks = [h for h in cfg.get('custom_hooks', []) if h['type'] == 'FocusAnnealingHook']
+    assert len(hooks) == (cfg.model.head.loss.type == 'HSLRLoss')
+    for hook in map(HOOKS.build, hooks):
+        assert hook.start_value == 1
+        assert hook.end_value == cfg.model.head.loss.ratio
+        assert hook.end == 0.8 * cfg.train_cfg.max_epochs
+        assert 1 < num_selected(cfg.model.head.num_classes, hook.end_value)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_stock_weights_are_those_of_mmpretrain(name):
+    init_cfg = load(name).model.backbone.get('init_cfg')
+    if not RECIPES[name].parent.name == 'attributes':
+        assert init_cfg is None
+        return
+    metafiles = Path(mmpretrain.__file__).parent.glob('.mim/configs/*/metafile.yml')
+    known = {model.get('Weights') for path in metafiles
+             for model in yaml.safe_load(path.read_text())['Models']}
+    assert init_cfg.checkpoint in known
+    assert init_cfg.prefix == 'backbone'

@@ -1,0 +1,27 @@
+from tests.datasets.deepfashion_fixtures import write_coarse
+from tests.datasets.test_deepfashion import make_labels
+
+from .conftest import ROOT, options
+
+CONFIG = ROOT / 'configs/attributes/resnet50_8xb32-hslr_deepfashion-coarse.py'
+
+
+def test_counts_labels(run_tool, tmp_path):
+    labels = make_labels()
+    write_coarse(tmp_path, labels)
+    status, output = run_tool('analysis/label_frequency.py', CONFIG, '--split', 'val',
+                              *options({'val_dataloader.dataset.data_root': tmp_path}))
+    assert status == 0, output
+    mine = labels[1::3]
+    row = f'| abstract print 2 | shape | {(mine[:, 2] == 1).sum()} | {(mine[:, 2] == 0).sum()} |'
+    assert row in output
+    share = (mine == 1).sum() / (mine != 0).sum()
+    assert f'4 images, 7 attributes, {(mine == 1).sum() / 4:.2f} positive' in output
+    assert f'{share:.4f} of all known labels' in output
+
+
+def test_missing_data_is_one_line(run_tool, tmp_path):
+    status, output = run_tool('analysis/label_frequency.py', CONFIG)
+    assert status == 1
+    assert 'label_frequency.py: error: DeepFashionAttribute expected the folder' in output
+    assert 'Traceback' not in output
