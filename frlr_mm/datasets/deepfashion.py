@@ -1,7 +1,7 @@
 """DeepFashion, Category and Attribute Prediction: clothing attributes."""
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -43,10 +43,10 @@ class DeepFashionAttribute(MultiLabelDataset):
     Args:
         data_root (str): The folder of the data set.
         split (str): 'train', 'val' or 'test'.
-        annotation (str): 'coarse', 1,000 attributes of five types for 289,222 images, or 'fine', 26
-            attributes of six types for 20,000 of them. Defaults to 'coarse'.
-        unknown (str): What becomes of the labels that the coarse annotation leaves open: 'keep', or
-            'negative' for losses that know no unknown labels. Defaults to 'keep'.
+        annotation (str): 'coarse', 1,000 attributes of five types for 289,222 images, or 'fine',
+            26 attributes of six types for 20,000 of them. Defaults to 'coarse'.
+        unknown (str): What becomes of the labels that the coarse annotation leaves open: 'keep',
+            or 'negative' for losses that know no unknown labels. Defaults to 'keep'.
         with_bbox (bool): Whether to read the bounding boxes, for
             :class:`~frlr_mm.datasets.CropBBox`. Defaults to False.
         data_prefix (str): The folder of the images below ``data_root``. Defaults to 'Img'.
@@ -69,7 +69,7 @@ class DeepFashionAttribute(MultiLabelDataset):
                  unknown: str = 'keep',
                  with_bbox: bool = False,
                  data_prefix: str = 'Img',
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         for name, value, choices in (('split', split, SPLITS),
                                      ('annotation', annotation, tuple(ATTRIBUTE_TYPES)),
                                      ('unknown', unknown, ('keep', 'negative'))):
@@ -131,12 +131,12 @@ class DeepFashionAttribute(MultiLabelDataset):
         infos = [(positive, unknown) for _, _, positive, unknown in read_labels(
             labels, num_attributes, has_names=False)]
         _check_aligned(images, names, labels, infos)
-        data_list = [self._info(name, *info) for name, info in zip(names, infos)]
+        data_list = [self._info(name, *info) for name, info in zip(names, infos, strict=True)]
         if self.with_bbox:
             boxes = self.annotation_folder / f'{self.split}_bbox.txt'
             rows = read_columns(boxes, _BOX_COLUMNS, has_header=False)
             _check_aligned(images, names, boxes, rows)
-            for info, (number, box) in zip(data_list, rows):
+            for info, (number, box) in zip(data_list, rows, strict=True):
                 info['bbox'] = parse_box(boxes, number, box)
         return data_list
 

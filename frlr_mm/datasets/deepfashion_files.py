@@ -1,5 +1,6 @@
 """Readers of DeepFashion's annotation files; each error names the file and the line."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Iterator, Sequence
 
@@ -65,7 +66,8 @@ def read_attribute_names(path: Path, types: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def read_columns(path: Path, names: Sequence[str], has_header: bool) -> list[tuple[int, list[str]]]:
+def read_columns(path: Path, names: Sequence[str],
+                 has_header: bool) -> list[tuple[int, list[str]]]:
     """Read a file of a fixed number of columns without spaces in them.
 
     Args:
@@ -140,15 +142,16 @@ def read_labels(path: Path, num_attributes: int,
     num_rows = 0
     with _open(path) as file:
         header = [file.readline(), file.readline()] if has_names else []
-        number = len(header)
+        num_lines = len(header)
         while lines := file.readlines(_CHUNK_BYTES):
             numbers, names, bodies = [], [], []
-            for number, line in enumerate(lines, number + 1):
+            for number, line in enumerate(lines, num_lines + 1):
                 fields = line.split(None, 1) if has_names else [b'', line.strip()]
                 if any(fields):
                     numbers.append(number)
                     names.append(fields[0].decode())
                     bodies.append(fields[1].rstrip() if len(fields) > 1 else b'')
+            num_lines += len(lines)
             if not numbers:
                 continue
             num_rows += len(numbers)
@@ -159,7 +162,7 @@ def read_labels(path: Path, num_attributes: int,
             else:
                 _refuse_negative(path, numbers, labels)
                 unknown = [np.empty(0, np.int16)] * len(numbers)
-            yield from zip(numbers, names, positive, unknown)
+            yield from zip(numbers, names, positive, unknown, strict=True)
     if has_names:
         _check_count(path, header[0].decode(), num_rows)
 
@@ -199,13 +202,14 @@ def _split_rows(mask: np.ndarray) -> list[np.ndarray]:
     places = np.flatnonzero(mask)
     ends = np.searchsorted(places, np.arange(num_rows + 1) * num_columns).tolist()
     columns = (places % num_columns).astype(np.int16)
-    return [columns[start:end] for start, end in zip(ends, ends[1:])]
+    return [columns[start:end] for start, end in pairwise(ends)]
 
 
 def _refuse_negative(path: Path, numbers: Sequence[int], labels: np.ndarray) -> None:
     rows = (labels < 0).any(1)
     if rows.any():
-        raise ValueError(f'{path}:{numbers[rows.argmax()]}: expected labels of 1 and 0, but got -1')
+        number = numbers[int(rows.argmax())]
+        raise ValueError(f'{path}:{number}: expected labels of 1 and 0, but got -1')
 
 
 def _check_count(path: Path, first_line: str, num_rows: int) -> None:

@@ -168,8 +168,8 @@ class GlyphDataset(BaseDataset):
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img``, uint8 (32, 32, 3), ``face``, str, and
-    ``gt_label``, int, or for attributes ``gt_score``, float32 (35,) of 0 and 1. The meta information
-    holds ``classes`` and for attributes also ``attribute_types``, the type of each.
+    ``gt_label``, int, or for attributes ``gt_score``, float32 (35,) of 0 and 1. The meta
+    information holds ``classes`` and for attributes also ``attribute_types``, the type of each.
 
     Raises:
         ValueError: If an argument is out of its range, or a font file is another version.
@@ -233,7 +233,8 @@ class GlyphDataset(BaseDataset):
             images = self._render_images(len(samples))
             _save_atomically(self.cache_file, images)
         return [
-            dict(img=np.repeat(image[..., None], 3, axis=2), face=face, **self._target(label, face))
+            dict(img=np.repeat(image[..., None], 3, axis=2), face=face,
+                 **self._target(label, face))
             for image, (label, face) in zip(images, samples)
         ]
 

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
@@ -45,7 +46,7 @@ class TinyImageNet(BaseDataset):
         FileNotFoundError: If a file or a folder is missing.
     """
 
-    def __init__(self, data_root: str, split: str, **kwargs) -> None:
+    def __init__(self, data_root: str, split: str, **kwargs: Any) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split
@@ -79,7 +80,8 @@ class TinyImageNet(BaseDataset):
         return data_list
 
     def _load_val(self, labels: dict[str, int]) -> list[dict]:
-        path, folder = Path(self.img_prefix, 'val_annotations.txt'), Path(self.img_prefix, 'images')
+        path = Path(self.img_prefix, 'val_annotations.txt')
+        folder = Path(self.img_prefix, 'images')
         names = _list_images(folder)
         data_list = []
         for number, line in _read_lines(path):

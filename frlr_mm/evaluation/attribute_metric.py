@@ -45,7 +45,7 @@ def average_precision(score: Tensor, target: Tensor) -> Tensor:
     """
     return torch.stack([
         _average_precision(column[known >= 0], known[known >= 0] == 1)
-        for column, known in zip(score.unbind(1), target.unbind(1))
+        for column, known in zip(score.unbind(1), target.unbind(1), strict=True)
     ])
 
 
@@ -166,8 +166,8 @@ class AttributeMetric(BaseMetric):
         score = torch.stack([pred for pred, _ in results])
         target = torch.stack([truth for _, truth in results])
         if score.isnan().any():
-            raise ValueError('Expected `pred_score` to hold numbers, but got NaN: has the training '
-                             'diverged?')
+            raise ValueError('Expected `pred_score` to hold numbers, but got NaN: has the '
+                             'training diverged?')
         if not ((target == 0) | (target == 1) | (target < 0)).all():
             raise ValueError('Expected `gt_score` to hold 0, 1, or values below 0 where unknown')
 

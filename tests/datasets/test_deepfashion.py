@@ -63,7 +63,8 @@ def test_coarse_labels(root, labels, split, first, serialize_data):
 
 def test_names_with_spaces_and_the_row_without_the_wide_separator(root):
     dataset = DeepFashionAttribute(str(root), 'train')
-    assert dataset.metainfo['classes'] == (*(f'abstract print {i}' for i in range(6)), 'shiny knit')
+    assert dataset.metainfo['classes'] == (
+        *(f'abstract print {i}' for i in range(6)), 'shiny knit')
     assert dataset.metainfo['attribute_types'] == (
         'texture', 'fabric', 'shape', 'part', 'style', 'texture', 'shape')
 
@@ -193,8 +194,8 @@ EVAL = 'Eval/list_eval_partition.txt'
     (IMG, 9, lambda line: line.rstrip() + '-1\n', r':9: expected labels of 1, -1 and 0'),
     (IMG, 9, lambda line: line.rstrip() + ' -\n', r':9: expected labels of 1, -1 and 0'),
     (IMG, 9, lambda line: line.rstrip() + ' -0\n', r':9: expected labels of 1, -1 and 0'),
-    (IMG, 9, lambda line: line.replace('img_', 'other_'), r'list_attr_img.txt: expected a row for'),
-    (CLOTH, 4, lambda _: 'abstract print 1      6\n', r'list_attr_cloth.txt:4: .*type in \[1, 5\]'),
+    (IMG, 9, lambda line: line.replace('img_', 'x_'), r'list_attr_img.txt: expected a row for'),
+    (CLOTH, 4, lambda _: 'abstract print 1    6\n', r'attr_cloth.txt:4: .*type in \[1, 5\]'),
     (CLOTH, 4, lambda _: 'abstract\n', r'list_attr_cloth.txt:4: '),
     (CLOTH, 4, lambda _: 'abstract print 0   1\n', r':4: .*twice'),
     (CLOTH, 1, lambda _: '1000\n', r'list_attr_cloth.txt:1: .* 7, but got \'1000\''),
@@ -205,7 +206,7 @@ EVAL = 'Eval/list_eval_partition.txt'
     (EVAL, 3, lambda line: 'img/../../' + line, r'partition.txt:3: .*inside'),
     (EVAL, 3, lambda line: 'img\\..\\..\\' + line, r'partition.txt:3: .*inside'),
     (BBOX, 3, lambda line: line.rsplit(None, 1)[0] + '\n', r'list_bbox.txt:3: expected 5 columns'),
-    (BBOX, 3, lambda line: line.replace('003 020', '021 -20'), r'list_bbox.txt:3: .*whole numbers'),
+    (BBOX, 3, lambda line: line.replace('003 020', '003 -20'), r'bbox.txt:3: .*whole numbers'),
     (BBOX, 3, lambda line: line.replace('002 003', '072 003'), r'list_bbox.txt:3: .*x_1 <= x_2'),
     (BBOX, 3, lambda line: line.replace('img_', 'x_'), r'list_bbox.txt: expected a row for'),
 ])

@@ -25,7 +25,8 @@ def datasets(tmp_path_factory):
     ('ấ', 'DejaVuSerif', {'Latin', 'lowercase', 'circumflex accent', 'acute accent', 'serif'}),
     ('Ἄ', 'DejaVuSansMono-BoldOblique',
      {'Greek', 'uppercase', 'comma above', 'acute accent', 'bold', 'slanted', 'monospaced'}),
-    ('Й', 'DejaVuSerif-BoldItalic', {'Cyrillic', 'uppercase', 'breve', 'bold', 'slanted', 'serif'}),
+    ('Й', 'DejaVuSerif-BoldItalic',
+     {'Cyrillic', 'uppercase', 'breve', 'bold', 'slanted', 'serif'}),
     ('\u01c5', 'DejaVuSans', {'Latin', 'Lt'}),
     ('⅓', 'DejaVuSans-Oblique', {'No', 'slanted'}),
     ('∞', 'DejaVuSansMono', {'Sm', 'monospaced'}),
@@ -57,7 +58,7 @@ def test_splits_share_no_character_and_leave_none_out():
     splits = {split: [c for c in glyph_characters() if attribute_split(c) == split]
               for split in ('train', 'val', 'test')}
     assert {split: len(c) for split, c in splits.items()} == dict(train=1521, val=213, test=428)
-    assert sorted(sum(splits.values(), [])) == sorted(glyph_characters())
+    assert sorted(c for part in splits.values() for c in part) == sorted(glyph_characters())
 
 
 def test_data_set(datasets):

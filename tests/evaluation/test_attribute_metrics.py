@@ -61,8 +61,8 @@ def test_recall_by_hand():
 
 
 def test_average_precision_by_hand():
-    # Attribute 0: 1 0 1 in the order of its scores: (1 / 1 + 2 / 3) / 2. Attribute 1: known are .7,
-    # positive, and .6: 1. Attribute 2: known are .6, negative, and .3, positive: 1 / 2.
+    # Attribute 0: 1 0 1 in the order of its scores: (1 / 1 + 2 / 3) / 2. Attribute 1: known are
+    # .7, positive, and .6: 1. Attribute 2: known are .6, negative, and .3, positive: 1 / 2.
     expected = torch.tensor([5 / 6, 1, 1 / 2], dtype=torch.float64)
     torch.testing.assert_close(average_precision(HAND_SCORE, HAND_TARGET), expected)
 
