@@ -28,8 +28,10 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = ma
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f'Expected `{name}` to be a number, but got {value!r}')
-    inside = low < value if open_low else low <= value
-    if not (math.isfinite(value) and inside and value <= high):
+    # Comparisons alone, false for a NaN: torch.compile turns a number that changes between calls
+    # into a symbol, which it can compare but not hand to math.isfinite.
+    inside = (low < value if open_low else low <= value) and value <= high and value < math.inf
+    if not inside:
         bounds = f'{"(" if open_low else "["}{low:g}, {high:g}{")" if high == math.inf else "]"}'
         raise ValueError(f'Expected `{name}` to be in {bounds}, but got {value}')
 
