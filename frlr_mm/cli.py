@@ -16,7 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .compat import adapt_config_to_cpu
+from .compat import adapt_config_to_cpu, ignore_known_log_lines
 
 # Top-level fields that mmengine and the stock command lines read, besides Runner's arguments.
 _FURTHER_FIELDS = {
@@ -80,6 +80,12 @@ def one_line_errors() -> Iterator[None]:
                  '(FRLR_TRACEBACK=1 shows where it comes from)')
 
 
+def check_checkpoint(path: str) -> None:
+    """Raise a FileNotFoundError unless ``path`` is a file or names another storage (http...)."""
+    if '://' not in path and not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint not found: {path}')
+
+
 def read_config(stock: ModuleType, args: argparse.Namespace) -> Config:
     """Return the config of a run: the file, the options, what the machine demands.
 
@@ -116,4 +122,6 @@ def check_cfg_options(cfg: Config, options: dict) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config as the stock command lines do."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    ignore_known_log_lines(runner.logger)
+    return runner
