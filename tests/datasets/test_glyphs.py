@@ -108,6 +108,13 @@ def test_first_classes_and_samples_stay_the_same(data_root):
     assert np.array_equal(more[:4, :, :2], few)
 
 
+def test_each_image_has_a_distortion_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.render_glyph',
+                        lambda character, font, rng: rng.integers(256, size=(32, 32)))
+    both = [images(load(tmp_path, split)) for split in ('train', 'test')]
+    assert len(np.unique(np.concatenate(both), axis=0)) == 4 * 12 * 2
+
+
 def test_cache_is_used_again(tmp_path, monkeypatch):
     first = load(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [first.cache_file.name]
