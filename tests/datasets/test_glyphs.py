@@ -17,8 +17,13 @@ from PIL import ImageFont
 from torch.utils.data import DataLoader
 
 from frlr_mm.datasets import GlyphDataset
-from frlr_mm.datasets.glyphs import (TEST_FACES, TRAIN_FACES, font_path, glyph_characters,
-                                     render_glyph)
+from frlr_mm.datasets.glyphs import (
+    TEST_FACES,
+    TRAIN_FACES,
+    font_path,
+    glyph_characters,
+    render_glyph,
+)
 
 PIPELINE = [dict(type='RandomCrop', crop_size=32, padding=2), dict(type='PackInputs')]
 
@@ -57,7 +62,7 @@ def test_faces_of_the_splits_are_disjoint():
 def test_items(data_root, split, faces):
     dataset = load(data_root, split)
     assert len(dataset) == 4 * len(faces) * 2
-    assert dataset.CLASSES == glyph_characters()[:4]
+    assert glyph_characters()[:4] == dataset.CLASSES
     for item in dataset:
         assert item['img'].shape == (32, 32, 3) and item['img'].dtype == np.uint8
         assert (item['img'] == item['img'][..., :1]).all()
@@ -311,7 +316,7 @@ def test_items_are_copies(data_root):
 
 def test_base_arguments(data_root):
     dataset = load(data_root, indices=5, metainfo=dict(note='x'), lazy_init=True)
-    assert dataset.metainfo['note'] == 'x' and dataset.CLASSES == glyph_characters()[:4]
+    assert dataset.metainfo['note'] == 'x' and glyph_characters()[:4] == dataset.CLASSES
     dataset.full_init()
     assert len(dataset) == 5
 

@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frlr_mm.functional import hs_lr_loss, num_selected, ss_lr_loss
-from tests.functional.cases import (DEVICES, LABEL_KINDS, assert_same, loss_and_grad, make_label,
-                                    make_logits)
+from tests.functional.cases import (
+    DEVICES,
+    LABEL_KINDS,
+    assert_same,
+    loss_and_grad,
+    make_label,
+    make_logits,
+)
 from tests.references import hs_lr_loss_naive
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(2, 9))

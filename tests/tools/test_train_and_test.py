@@ -26,7 +26,8 @@ def val_lines(output):
      'but got -1'),
     ([GLYPHS, *options({'model.head.loss.alpha.x': 1})], 'alpha is a dict in the child config'),
     ([GLYPHS, *options({'train_dataloader.dataset.data_root': '/dev/null/x'})], '/dev/null/x'),
-    ([GLYPHS, '--resume', 'nowhere.pth', *options(SMALL_GLYPHS)], 'checkpoint not found: nowhere.pth'),
+    ([GLYPHS, '--resume', 'nowhere.pth', *options(SMALL_GLYPHS)],
+     'checkpoint not found: nowhere.pth'),
 ])
 def test_train_ends_with_one_line(run_tool, args, message):
     status, output = run_tool('train.py', *args)

@@ -1,7 +1,8 @@
 """Write the results of metafiles into the tables of Markdown files.
 
-A table stands between ``<!-- results: PATH OF A METAFILE -->`` and ``<!-- end of results -->``; the
-path is relative to the Markdown file. Numbers live in metafiles alone.
+A table stands between ``<!-- results: PATH OF A METAFILE -->`` and
+``<!-- end of results -->``; the path is relative to the Markdown file. Numbers live in metafiles
+alone.
 """
 
 import argparse

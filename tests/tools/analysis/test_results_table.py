@@ -29,7 +29,8 @@ def document(tmp_path):
     (tmp_path / 'metafile.yml').write_text(yaml.safe_dump(
         dict(Models=[model, dict(Name='b', Config='configs/b.py', Metadata={})])))
     path = tmp_path / 'README.md'
-    path.write_text('before\n<!-- results: metafile.yml -->\nold\n<!-- end of results -->\nafter\n')
+    path.write_text('before\n<!-- results: metafile.yml -->\nold\n'
+                    '<!-- end of results -->\nafter\n')
     return path
 
 
