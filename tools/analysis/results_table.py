@@ -19,6 +19,8 @@ def table(metafile: Path, base: Path) -> str:
     """Return the Markdown table of the models of a metafile that have results."""
     models = [model for model in yaml.safe_load(metafile.read_text())['Models']
               if model.get('Results')]
+    if not models:
+        return 'Nothing has been measured yet.\n'
     metrics = list(dict.fromkeys(
         name for model in models for result in model['Results'] for name in result['Metrics']))
     lines = ['| recipe | ' + ' | '.join(metrics) + ' | seed |',
