@@ -169,8 +169,8 @@ def test_host_never_waits_for_the_device(name, kind):
 
 
 @pytest.mark.parametrize('kind', ['index', 'unknown'])
-def test_copies_nothing_between_devices(name, kind):
-    """Fake CUDA tensors refuse an operation with a CPU tensor that is no scalar."""
+def test_mixes_no_devices(name, kind):
+    """Fake CUDA tensors refuse to meet a tensor that was made on the CPU."""
     loss, _, kwargs = LOSSES[name]
     label = make_label(kind, 4, 6)
     with FakeTensorMode():
