@@ -12,4 +12,4 @@ from . import datasets, evaluation, hooks, models  # noqa: E402 (after the mendi
 
 __version__ = '0.1.0'
 
-__all__ = ['compat', 'datasets', 'evaluation', 'hooks', 'models', '__version__']
+__all__ = ['__version__', 'compat', 'datasets', 'evaluation', 'hooks', 'models']

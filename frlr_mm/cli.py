@@ -6,10 +6,10 @@ import importlib.util
 import inspect
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Iterator
 
 import mmpretrain
 from mmengine.config import Config, DictAction
@@ -45,9 +45,10 @@ def load_stock_tool(name: str) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: reinstall mmpretrain with pip or mim')
     spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', path)
+    assert spec is not None and spec.loader is not None, 'a .py file always has a loader'
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    tool.DictAction = _CheckedDictAction
+    tool.DictAction = _CheckedDictAction  # type: ignore[attr-defined]
     return tool
 
 
@@ -55,7 +56,7 @@ class _CheckedDictAction(DictAction):
     """``--cfg-options`` that names a pair without '=' in place of a traceback."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-                 values: list[str], option_string: str = None) -> None:
+                 values: list[str], option_string: str | None = None) -> None:
         for pair in values:
             if '=' not in pair:
                 parser.error(f'argument {option_string}: expected KEY=VALUE, but got {pair!r}')

@@ -11,8 +11,9 @@ import logging
 import os
 import pickle
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any
 
 import mmengine.config.config
 import mmengine.hub.hub
@@ -107,7 +108,9 @@ def allow_checkpoint_types() -> None:
     """
     if not hasattr(torch.serialization, 'add_safe_globals'):
         return  # older than torch 2.5, which does not restrict checkpoints by default
-    reconstruct, scalar = np._core.multiarray._reconstruct, np._core.multiarray.scalar
+    # What NumPy's own pickles call; where it lives depends on the version.
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals([
         HistoryBuffer,
         OneCycleParamScheduler,

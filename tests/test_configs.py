@@ -151,7 +151,7 @@ def test_changes_only_loss_prior_and_learning_rate(name):
     assert {h['type'] for h in our_hooks[len(their_hooks):]} <= {'FocusAnnealingHook'}
 
 
-@pytest.mark.parametrize('entry, name', ENTRY_RECIPES.items())
+@pytest.mark.parametrize(('entry', 'name'), ENTRY_RECIPES.items())
 def test_entry_recipe_equals_that_of_imagenet(entry, name):
     assert load(entry).to_dict() == load(name).to_dict()
 

@@ -76,13 +76,13 @@ def draw(log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple
     panels = (('HS-LR loss', train, 'iter', 'loss', 'iteration'),
               ('ratio: share of the classes selected', train, 'iter', 'ratio', 'iteration'),
               (top1, val, 'step', 'accuracy/top1', 'epoch'))
-    for axis, (title, source, x, y, label) in zip(curves.subplots(1, 3), panels):
+    for axis, (title, source, x, y, label) in zip(curves.subplots(1, 3), panels, strict=True):
         axis.plot([row[x] for row in source], [row[y] for row in source], 'k.-')
         axis.set(title=title, xlabel=label, yscale='log' if y == 'ratio' else 'linear')
         axis.grid(alpha=0.3)
 
     glyphs.suptitle('Test images and their three highest sigmoid scores; black: the right class')
-    for cell, i in zip(glyphs.subfigures(2, 6).flat, choose(infos, scores)):
+    for cell, i in zip(glyphs.subfigures(2, 6).flat, choose(infos, scores), strict=False):
         picture, bars = cell.subplots(1, 2)
         picture.imshow(infos[i]['img'], cmap='gray')
         picture.axis('off')

@@ -3,8 +3,13 @@
 import mmengine
 from mmengine.evaluator import DumpResults
 
-from frlr_mm.cli import (build_runner, check_checkpoint, load_stock_tool, one_line_errors,
-                         read_config)
+from frlr_mm.cli import (
+    build_runner,
+    check_checkpoint,
+    load_stock_tool,
+    one_line_errors,
+    read_config,
+)
 
 
 def main() -> None:

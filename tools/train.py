@@ -1,7 +1,12 @@
 """Train a model: mmpretrain's options, on today's stack and on machines without a GPU too."""
 
-from frlr_mm.cli import (build_runner, check_checkpoint, load_stock_tool, one_line_errors,
-                         read_config)
+from frlr_mm.cli import (
+    build_runner,
+    check_checkpoint,
+    load_stock_tool,
+    one_line_errors,
+    read_config,
+)
 
 
 def main() -> None:

@@ -7,8 +7,13 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import MultiLabelDataset
 
-from .deepfashion_files import (check_image_name, parse_box, read_attribute_names, read_columns,
-                                read_labels)
+from .deepfashion_files import (
+    check_image_name,
+    parse_box,
+    read_attribute_names,
+    read_columns,
+    read_labels,
+)
 
 SPLITS = ('train', 'val', 'test')
 # The types in list_attr_cloth.txt count from 1.

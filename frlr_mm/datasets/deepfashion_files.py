@@ -1,8 +1,9 @@
 """Readers of DeepFashion's annotation files; each error names the file and the line."""
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 

@@ -3,7 +3,7 @@
 import unicodedata
 import zlib
 from collections import Counter
-from typing import Sequence
+from collections.abc import Sequence
 
 ATTRIBUTE_SPLITS = ('train', 'val', 'test')
 # An attribute of fewer characters would leave the test split next to none.

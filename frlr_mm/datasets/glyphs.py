@@ -4,11 +4,11 @@ import hashlib
 import logging
 import math
 import os
-import tempfile
 import time
-from functools import lru_cache
+import uuid
+from functools import cache
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Optional
 
 import matplotlib
 import numpy as np
@@ -20,8 +20,7 @@ from mmpretrain.datasets import BaseDataset
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import Progress
 
-from .glyph_attributes import (ATTRIBUTE_SPLITS, attribute_names, attribute_split,
-                               attribute_types)
+from .glyph_attributes import ATTRIBUTE_SPLITS, attribute_names, attribute_split, attribute_types
 
 # Name of the face and start of its file's SHA-256: another file would be another data set.
 TRAIN_FACES = {
@@ -82,7 +81,7 @@ def font_path(face: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph_characters() -> tuple[str, ...]:
     """Return the characters that every face has and that look different in every face.
 
@@ -99,9 +98,10 @@ def glyph_characters() -> tuple[str, ...]:
     for code in sorted(shared):
         outlines = [_outline(font, code) for font in fonts]
         is_blank = any(not vertices for vertices, _ in outlines)
-        if is_blank or any(outline in known for outline, known in zip(outlines, seen)):
+        pairs = list(zip(outlines, seen, strict=True))
+        if is_blank or any(outline in known for outline, known in pairs):
             continue
-        for outline, known in zip(outlines, seen):
+        for outline, known in pairs:
             known.add(outline)
         characters.append(chr(code))
     return tuple(characters)
@@ -185,7 +185,7 @@ class GlyphDataset(BaseDataset):
                  data_root: str = 'data/glyphs',
                  task: str = 'categories',
                  metainfo: Optional[dict] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         if task not in SPLITS:
             raise ValueError(f'Expected `task` to be one of {tuple(SPLITS)}, but got {task!r}')
         if split not in SPLITS[task]:
@@ -235,7 +235,7 @@ class GlyphDataset(BaseDataset):
         return [
             dict(img=np.repeat(image[..., None], 3, axis=2), face=face,
                  **self._target(label, face))
-            for image, (label, face) in zip(images, samples)
+            for image, (label, face) in zip(images, samples, strict=True)
         ]
 
     def _target(self, label: int, face: str) -> dict:
@@ -248,7 +248,8 @@ class GlyphDataset(BaseDataset):
         if not self.cache_file.is_file():
             return None
         try:
-            images = np.load(self.cache_file)
+            with open(self.cache_file, 'rb') as file:
+                images = np.lib.format.read_array(file)
         except (ValueError, EOFError) as error:
             print_log(f'{self.cache_file} cannot be read ({error}); it is rendered again',
                       'current', level=logging.WARNING)
@@ -260,8 +261,9 @@ class GlyphDataset(BaseDataset):
         return images
 
     def _render_images(self, num_images: int) -> np.ndarray:
+        layout = ImageFont.Layout.BASIC
         fonts = {
-            face: ImageFont.truetype(font_path(face), _FONT_SIZE, layout_engine=0)
+            face: ImageFont.truetype(font_path(face), _FONT_SIZE, layout_engine=layout)
             for face in self.faces
         }
         # Where faces are divided among splits, each split has its own stream of random numbers.
@@ -299,11 +301,12 @@ def _save_atomically(path: Path, array: np.ndarray) -> None:
     last to rename wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
+    # Not by tempfile, whose files nobody but their owner may read.
+    temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
+    try:
+        with open(temporary, 'xb') as file:
             np.save(file, array)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

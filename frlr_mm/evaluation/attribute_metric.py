@@ -1,6 +1,7 @@
 """Metrics of attribute prediction: pooled recall@k, mAP, CF1 and OF1."""
 
-from typing import Any, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, Optional, Union
 
 import torch
 from mmengine.evaluator import BaseMetric

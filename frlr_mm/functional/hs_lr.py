@@ -6,11 +6,24 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-from .common import (NEGLIGIBLE, Alpha, check_alpha, check_inputs, check_number, dense_positive,
-                     index_positive, is_index_label, mean_over_ranks, reduce_loss,
-                     safe_reciprocal, softplus, split_dense_label, to_accumulation_dtype)
+from .common import (
+    NEGLIGIBLE,
+    Alpha,
+    check_alpha,
+    check_inputs,
+    check_number,
+    dense_positive,
+    index_positive,
+    is_index_label,
+    mean_over_ranks,
+    reduce_loss,
+    safe_reciprocal,
+    softplus,
+    split_dense_label,
+    to_accumulation_dtype,
+)
 
-# floor(1000 * 0.29) is 289 in floating point. No ratio that means something differs by less.
+# floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
 _FLOOR_TOLERANCE = 1e-6
 
 

@@ -6,9 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .common import (NEGLIGIBLE, Alpha, check_alpha, check_inputs, check_number, dense_positive,
-                     index_positive, is_index_label, mean_over_ranks, reduce_loss,
-                     safe_reciprocal, softplus, split_dense_label, to_accumulation_dtype)
+from .common import (
+    NEGLIGIBLE,
+    Alpha,
+    check_alpha,
+    check_inputs,
+    check_number,
+    dense_positive,
+    index_positive,
+    is_index_label,
+    mean_over_ranks,
+    reduce_loss,
+    safe_reciprocal,
+    softplus,
+    split_dense_label,
+    to_accumulation_dtype,
+)
 
 
 def ss_lr_loss(cls_score: Tensor,

@@ -46,7 +46,7 @@ def expected_score(row):
     return np.select([row == 1, row == 0], [1, -1], 0).astype(np.float32)
 
 
-@pytest.mark.parametrize('split, first', [('train', 0), ('val', 1), ('test', 2)])
+@pytest.mark.parametrize(('split', 'first'), [('train', 0), ('val', 1), ('test', 2)])
 @pytest.mark.parametrize('serialize_data', [True, False])
 def test_coarse_labels(root, labels, split, first, serialize_data):
     dataset = DeepFashionAttribute(str(root), split, serialize_data=serialize_data)
@@ -151,7 +151,7 @@ def test_stock_losses_are_wrong_on_unknown_labels():
     assert nn.functional.binary_cross_entropy_with_logits(score, target) > 17
 
 
-@pytest.mark.parametrize('box, size', [([3, 2, 10, 5], (4, 8)), ([3, 2, 90, 90], (38, 27))])
+@pytest.mark.parametrize(('box', 'size'), [([3, 2, 10, 5], (4, 8)), ([3, 2, 90, 90], (38, 27))])
 def test_crop(box, size):
     img = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     found = CropBBox()(dict(img=img, bbox=box))
@@ -167,7 +167,7 @@ def test_crop_refuses_a_box_outside_of_the_image_and_none():
         CropBBox()(dict(img=img))
 
 
-@pytest.mark.parametrize('kwargs, name', [
+@pytest.mark.parametrize(('kwargs', 'name'), [
     (dict(split='trainval'), 'split'),
     (dict(annotation='medium'), 'annotation'),
     (dict(unknown='ignore'), 'unknown'),
@@ -183,7 +183,7 @@ BBOX = 'Anno_coarse/list_bbox.txt'
 EVAL = 'Eval/list_eval_partition.txt'
 
 
-@pytest.mark.parametrize('file, number, change, match', [
+@pytest.mark.parametrize(('file', 'number', 'change', 'match'), [
     (IMG, 1, lambda _: '13\n', r'list_attr_img.txt:1: .* 12, but got \'13\''),
     (IMG, 1, lambda _: 'x\n', r'list_attr_img.txt:1: '),
     (IMG, 6, lambda line: line.rsplit(None, 1)[0] + '\n', r':6: expected 7 labels, but got 6'),
@@ -228,7 +228,7 @@ def test_missing_annotation_folder(tmp_path):
         DeepFashionAttribute(str(tmp_path), 'train')
 
 
-@pytest.mark.parametrize('file, text, match', [
+@pytest.mark.parametrize(('file', 'text', 'match'), [
     ('train_attr.txt', '1 0 1\n1 0\n', r'train_attr.txt:2: expected 3 labels, but got 2'),
     ('train_attr.txt', '1 0 1\n1 0 -1\n', r'train_attr.txt:2: .*got -1'),
     ('train_attr.txt', '1 0 1\n', r'train_attr.txt: expected a row for each of the 2 rows'),

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from frlr_mm.datasets import GlyphDataset
-from frlr_mm.datasets.glyph_attributes import (MIN_CHARACTERS, attribute_names, attribute_split,
-                                               attribute_types)
+from frlr_mm.datasets.glyph_attributes import (
+    MIN_CHARACTERS,
+    attribute_names,
+    attribute_split,
+    attribute_types,
+)
 from frlr_mm.datasets.glyphs import TEST_FACES, TRAIN_FACES, glyph_characters
 
 FACES = (*TRAIN_FACES, *TEST_FACES)
@@ -18,7 +22,7 @@ def datasets(tmp_path_factory):
             for split in ('val', 'test')}
 
 
-@pytest.mark.parametrize('character, face, expected', [
+@pytest.mark.parametrize(('character', 'face', 'expected'), [
     ('A', 'DejaVuSans', {'Latin', 'uppercase'}),
     ('é', 'DejaVuSans-Bold', {'Latin', 'lowercase', 'acute accent', 'bold'}),
     # two marks at once
@@ -99,7 +103,7 @@ def test_images_are_kept_and_no_two_splits_or_tasks_share_a_file(datasets, tmp_p
     assert (other.get_data_info(99)['img'] != dataset.get_data_info(99)['img']).any()
 
 
-@pytest.mark.parametrize('kwargs, match', [
+@pytest.mark.parametrize(('kwargs', 'match'), [
     (dict(split='val'), r"`split` to be one of \('train', 'test'\), but got 'val'"),
     (dict(split='dev', task='attributes'), r"`split` .*'val', 'test'\), but got 'dev'"),
     (dict(split='test', task='tags'), r"Expected `task` to be one of .*, but got 'tags'"),

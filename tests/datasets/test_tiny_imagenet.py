@@ -65,7 +65,7 @@ def test_refuses_other_splits(root):
         TinyImageNet(str(root), 'test')
 
 
-@pytest.mark.parametrize('file, text, match', [
+@pytest.mark.parametrize(('file', 'text', 'match'), [
     ('wnids.txt', 'n01443537\nfish\n', r"wnids.txt:2: .*'fish'"),
     ('wnids.txt', 'n01443537\nn01443537\n', r'wnids.txt:2: .*not there yet'),
     ('val/val_annotations.txt', 'val_0.JPEG n02124075 0 32 44 62\n', r':1: expected 6 columns'),
@@ -88,7 +88,7 @@ def test_class_without_images(root):
         TinyImageNet(str(root), 'train')
 
 
-@pytest.mark.parametrize('missing, split', [
+@pytest.mark.parametrize(('missing', 'split'), [
     ('wnids.txt', 'train'), ('val/val_annotations.txt', 'val'), (f'train/{WNIDS[1]}', 'train'),
     ('val/images', 'val')])
 def test_missing_file_or_folder(root, missing, split):

@@ -12,8 +12,11 @@ from mmpretrain.evaluation import AveragePrecision, MultiLabelMetric
 from mmpretrain.structures import DataSample
 
 from frlr_mm.evaluation import AttributeMetric
-from frlr_mm.evaluation.attribute_metric import (average_precision, class_and_overall_f1,
-                                                 pooled_recall)
+from frlr_mm.evaluation.attribute_metric import (
+    average_precision,
+    class_and_overall_f1,
+    pooled_recall,
+)
 from tests import references_attributes as ref
 
 TYPES = ('colour', 'shape', 'colour', 'part', 'shape', 'shape', 'part')
@@ -167,7 +170,7 @@ def test_metric_is_registered_at_the_root():
     assert isinstance(METRICS.build(dict(type='AttributeMetric')), AttributeMetric)
 
 
-@pytest.mark.parametrize('kwargs, error, match', [
+@pytest.mark.parametrize(('kwargs', 'error', 'match'), [
     (dict(topk=0), ValueError, 'topk'),
     (dict(topk=(1, 2.5)), TypeError, 'topk'),
     (dict(topk=True), TypeError, 'topk'),

@@ -1,7 +1,8 @@
 """Write the results of metafiles into the tables of Markdown files.
 
-A table stands between ``<!-- results: PATH OF A METAFILE -->`` and ``<!-- end of results -->``; the
-path is relative to the Markdown file. Numbers live in metafiles alone.
+A table stands between ``<!-- results: PATH OF A METAFILE -->`` and
+``<!-- end of results -->``; the path is relative to the Markdown file. Numbers live in metafiles
+alone.
 """
 
 import argparse
@@ -18,6 +19,8 @@ def table(metafile: Path, base: Path) -> str:
     """Return the Markdown table of the models of a metafile that have results."""
     models = [model for model in yaml.safe_load(metafile.read_text())['Models']
               if model.get('Results')]
+    if not models:
+        return 'Nothing has been measured yet.\n'
     metrics = list(dict.fromkeys(
         name for model in models for result in model['Results'] for name in result['Metrics']))
     lines = ['| recipe | ' + ' | '.join(metrics) + ' | seed |',

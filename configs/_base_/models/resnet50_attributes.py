@@ -1,6 +1,6 @@
 # Stock weights, trained on ImageNet-1k. Another file: model.backbone.init_cfg.checkpoint=...; from
 # scratch: model.backbone.init_cfg=None.
-checkpoint = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth'  # noqa: E501
+checkpoint = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth'
 
 model = dict(
     type='ImageClassifier',

@@ -1,6 +1,6 @@
 # Stock weights, trained on ImageNet-1k. Another file: model.backbone.init_cfg.checkpoint=...; from
 # scratch: model.backbone.init_cfg=None.
-checkpoint = 'https://download.openmmlab.com/mmclassification/v0/vit/vit-base-p16_pt-32xb128-mae_in1k_20220623-4c544545.pth'  # noqa: E501
+checkpoint = 'https://download.openmmlab.com/mmclassification/v0/vit/vit-base-p16_pt-32xb128-mae_in1k_20220623-4c544545.pth'
 
 model = dict(
     type='ImageClassifier',

@@ -1,6 +1,7 @@
 """The contract of stock mmpretrain losses, which both losses keep."""
 
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class FocusRectifiedLoss(nn.Module):
         # weights: checkpoints stay those of the stock recipe.
         self.register_buffer(name, factor, persistent=False)
 
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call the loss's function with the module's own parameters."""
         raise NotImplementedError
 
@@ -54,7 +55,7 @@ class FocusRectifiedLoss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: Union[int, float, Tensor, None] = None,
                 reduction_override: Optional[str] = None,
-                **kwargs) -> Tensor:
+                **kwargs: Any) -> Tensor:
         """Compute the loss.
 
         Args:

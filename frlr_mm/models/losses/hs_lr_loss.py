@@ -1,6 +1,7 @@
 """HS-LR as a registered module."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -54,6 +55,6 @@ class HSLRLoss(FocusRectifiedLoss):
         self.alpha = alpha
         self.ratio = ratio
 
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.hs_lr_loss` with ``alpha`` and ``ratio``."""
         return hs_lr_loss(cls_score, label, alpha=self.alpha, ratio=self.ratio, **kwargs)

@@ -1,6 +1,7 @@
 """SS-LR as a registered module."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -54,6 +55,6 @@ class SSLRLoss(FocusRectifiedLoss):
         self.alpha = alpha
         self.gamma = gamma
 
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.ss_lr_loss` with ``alpha`` and ``gamma``."""
         return ss_lr_loss(cls_score, label, alpha=self.alpha, gamma=self.gamma, **kwargs)
