@@ -1,1 +1,191 @@
-def apply(): pass
+"""The one place that works around upstream; each function says what it mends and when it can go.
+
+:func:`apply` runs when the package is imported and is harmless where upstream is fixed.
+:func:`adapt_config_to_cpu` is for command lines on a machine without an accelerator.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import pickle
+import warnings
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+import mmengine.config.config
+import mmengine.hub.hub
+import mmengine.runner.checkpoint
+import mmengine.utils.package_utils
+import numpy as np
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner.amp import autocast
+
+
+def apply() -> None:
+    """Mend what can be mended once for the process."""
+    ignore_known_warnings()
+    find_packages_without_pkg_resources()
+    allow_checkpoint_types()
+    load_urls_weights_only()
+
+
+def ignore_known_warnings() -> None:
+    """Ignore what every run on mmcv-lite warns of: operators that no recipe here uses."""
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+
+
+def ignore_known_log_lines(logger: logging.Logger) -> None:
+    """Drop the two lines by which mmengine's own hooks warn of mmengine's own deprecations."""
+    logger.addFilter(lambda record: not str(record.msg).startswith(
+        ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')))
+
+
+def find_packages_without_pkg_resources() -> None:
+    """Let ``mmpretrain::...`` in ``_base_`` be found.
+
+    mmengine looks packages up through pkg_resources, which setuptools 82 no longer has and earlier
+    versions warn of. Can go when mmengine uses importlib.metadata.
+    """
+    for module in (mmengine.utils.package_utils, mmengine.utils, mmengine.config.config,
+                   mmengine.hub.hub):
+        for name, function in (('is_installed', _is_installed),
+                               ('get_installed_path', _get_installed_path)):
+            if hasattr(module, name):
+                setattr(module, name, function)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        spec = importlib.util.find_spec(package)
+        return spec is not None and spec.origin is not None
+    return True
+
+
+def _get_installed_path(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        # A distribution whose module has another name: mmcv-lite, mmcv.
+        top_level = importlib.metadata.distribution(package).read_text('top_level.txt')
+        spec = importlib.util.find_spec(top_level.split()[0]) if top_level else None
+    if spec is None or spec.origin is None:
+        raise RuntimeError(f'{package} has no module with a path')
+    return os.path.dirname(spec.origin)
+
+
+# What else the checkpoints of mmengine hold reach attributes of.
+_CHECKPOINT_ATTRIBUTES = {
+    HistoryBuffer: ('min', 'max', 'current', 'mean'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _checkpoint_getattr(owner: object, name: str) -> Any:
+    if isinstance(owner, type) and name in _CHECKPOINT_ATTRIBUTES.get(owner, ()):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(
+        f'Refused a checkpoint that reads the attribute {name!r} of {owner!r}')
+
+
+def allow_checkpoint_types() -> None:
+    """Let resume, test and load_from read mmengine's checkpoints as torch >= 2.6 loads them.
+
+    torch then refuses all but tensors and plain containers, since a pickle can run code;
+    mmengine's checkpoints also hold the history of the log. The list names what they need and no
+    more: the pickle's ``getattr`` is one that knows a few methods. Can go when mmengine stores its
+    log in plain types.
+    """
+    if not hasattr(torch.serialization, 'add_safe_globals'):
+        return  # older than torch 2.5, which does not restrict checkpoints by default
+    reconstruct, scalar = np._core.multiarray._reconstruct, np._core.multiarray.scalar
+    torch.serialization.add_safe_globals([
+        HistoryBuffer,
+        OneCycleParamScheduler,
+        (_checkpoint_getattr, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        type(np.dtype('f8')),
+        type(np.dtype('i8')),
+        # The module's name in NumPy 2 and in NumPy 1.
+        (reconstruct, 'numpy._core.multiarray._reconstruct'),
+        (reconstruct, 'numpy.core.multiarray._reconstruct'),
+        (scalar, 'numpy._core.multiarray.scalar'),
+        (scalar, 'numpy.core.multiarray.scalar'),
+    ])
+
+
+def load_urls_weights_only() -> None:
+    """Let checkpoints from http(s) be loaded as carefully as local ones.
+
+    mmengine loads them through torch.hub, which runs what the pickle says unless told otherwise.
+    Can go when mmengine passes ``weights_only``.
+    """
+    load_url = mmengine.runner.checkpoint.load_url
+    if not isinstance(load_url, functools.partial):
+        mmengine.runner.checkpoint.load_url = functools.partial(load_url, weights_only=True)
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Mixed precision on the CPU: bfloat16 autocast, which needs no loss scale.
+
+    mmengine's AmpOptimWrapper refuses the CPU. Can go when it does not.
+    """
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Run the forward pass under autocast."""
+        with super().optim_context(model), autocast(device_type='cpu', dtype=torch.bfloat16):
+            yield
+
+
+def adapt_config_to_cpu(cfg: Config) -> None:
+    """Change a config where there is no accelerator, so that it trains and tests on the CPU.
+
+    - Several processes: gloo in place of NCCL, and DistributedDataParallel without a device; with
+      the stock ones mmengine asks for a CUDA device. Can go when mmengine asks for the device.
+    - AmpOptimWrapper: :class:`CPUAmpOptimWrapper` in its place.
+    - ``pin_memory``: off, it would only warn.
+
+    Args:
+        cfg (Config): The config of a run, ``launcher`` included; changed in place.
+
+    Raises:
+        ValueError: If the config wants SyncBN, which torch does not have on the CPU.
+    """
+    if get_device() != 'cpu':
+        return
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name) is not None:
+            cfg[name].pin_memory = False
+
+    optim_wrapper = cfg.get('optim_wrapper')
+    if optim_wrapper is not None and optim_wrapper.get('type') == 'AmpOptimWrapper':
+        optim_wrapper.type = 'CPUAmpOptimWrapper'
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):
+            optim_wrapper.pop(name, None)
+        print_log('Mixed precision on the CPU: bfloat16', 'current', logging.INFO)
+
+    if cfg.get('launcher', 'none') == 'none':
+        return
+    if cfg.get('sync_bn') or "'SyncBN'" in str(cfg.model):
+        raise ValueError('SyncBN does not exist on the CPU: set norm_cfg of the model to '
+                         "dict(type='BN') or train on GPUs")
+    if cfg.launcher == 'pytorch' and not dist.is_initialized():
+        dist.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = wrapper | (cfg.get('model_wrapper_cfg') or {})

@@ -1,0 +1,33 @@
+"""Test a checkpoint: mmpretrain's options, on today's stack and on machines without a GPU too."""
+
+import os
+from urllib.parse import urlparse
+
+import mmengine
+from mmengine.evaluator import DumpResults
+
+from frlr_mm.cli import build_runner, load_stock_tool, one_line_errors, read_config
+
+
+def main() -> None:
+    """Read the command line, build the run, test, write what was asked for."""
+    with one_line_errors():
+        stock = load_stock_tool('test')
+        args = stock.parse_args()
+        if args.out is None and args.out_item is not None:
+            raise ValueError('--out-item needs --out, the file to write')
+        if not urlparse(args.checkpoint).scheme and not os.path.isfile(args.checkpoint):
+            raise FileNotFoundError(f'checkpoint not found: {args.checkpoint}')
+        cfg = read_config(stock, args)
+        runner = build_runner(cfg)
+        _ = runner.test_loop
+
+    if args.out and args.out_item in ('pred', None):
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,19 @@
+"""Train a model: mmpretrain's options, on today's stack and on machines without a GPU too."""
+
+from frlr_mm.cli import build_runner, load_stock_tool, one_line_errors, read_config
+
+
+def main() -> None:
+    """Read the command line, build the run, train."""
+    with one_line_errors():
+        stock = load_stock_tool('train')
+        args = stock.parse_args()
+        cfg = read_config(stock, args)
+        runner = build_runner(cfg)
+        # Built here rather than in `train`, so that missing data is one line as well.
+        _ = runner.train_loop, runner.val_loop
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
