@@ -80,6 +80,12 @@ def one_line_errors() -> Iterator[None]:
                  '(FRLR_TRACEBACK=1 shows where it comes from)')
 
 
+def check_checkpoint(path: str) -> None:
+    """Raise a FileNotFoundError unless ``path`` is a file or names another storage (http...)."""
+    if '://' not in path and not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint not found: {path}')
+
+
 def read_config(stock: ModuleType, args: argparse.Namespace) -> Config:
     """Return the config of a run: the file, the options, what the machine demands.
 
