@@ -2,8 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Iterator
+from typing import Any, ClassVar
 
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -34,9 +35,9 @@ class ReIDDataset(BaseDataset):
     """
 
     # The folder that the official archive makes.
-    archive_folder: ClassVar[str]
+    archive_folder: str
 
-    def __init__(self, split: str, data_root: str, **kwargs) -> None:
+    def __init__(self, split: str, data_root: str, **kwargs: Any) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split

@@ -1,18 +1,20 @@
 """Person identification (re-ID) data sets in their official layouts."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
+from typing import Any
 
 from mmengine.registry import DATASETS
 
 from .base_reid import FolderReIDDataset, ReIDDataset
 
 MSMT17_FOLDERS = {'V1': ('train', 'test'), 'V2': ('mask_train_v2', 'mask_test_v2')}
-# Groups 1 and 2 are the camera and the id behind the path. The whole path is spelt out: a list is
+# Groups 1 to 3 are the path, the camera and the id. The whole path is spelt out: a list is
 # data, and may lead nowhere else.
 _MSMT17_LINE = re.compile(
-    r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d+(?:_ex)?\.jpg) (\d+)',
+    r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d+(?:_ex)?\.jpg)'
+    r' (\d+)',
     re.ASCII)
 _MSMT17_EXAMPLE = '0000/0000_045_12_0303morning_0006_2.jpg 0'
 
@@ -98,7 +100,7 @@ class CUHK03NP(FolderReIDDataset):
     name_pattern = re.compile(r'(\d{4})_c([12])_\d+\.png', re.ASCII)
     example = '0003_c1_21.png'
 
-    def __init__(self, split: str, data_root: str, boxes: str = 'detected', **kwargs) -> None:
+    def __init__(self, split: str, data_root: str, boxes: str = 'detected', **kwargs: Any) -> None:
         if boxes not in ('detected', 'labeled'):
             raise ValueError("Expected `boxes` to be one of ('detected', 'labeled'), "
                              f'but got {boxes!r}')
@@ -136,7 +138,7 @@ class MSMT17(ReIDDataset):
     CVPR 2018.
     """
 
-    def __init__(self, split: str, data_root: str, version: str = 'V2', **kwargs) -> None:
+    def __init__(self, split: str, data_root: str, version: str = 'V2', **kwargs: Any) -> None:
         if version not in MSMT17_FOLDERS:
             raise ValueError(f'Expected `version` to be one of {tuple(MSMT17_FOLDERS)}, '
                              f'but got {version!r}')
@@ -159,6 +161,6 @@ class MSMT17(ReIDDataset):
         for number, line in enumerate(lines, 1):
             match = _MSMT17_LINE.fullmatch(line.rstrip())
             if match is None:
-                raise ValueError(f'Expected line {number} of {list_file} to be like {_MSMT17_EXAMPLE!r}, '
-                                 f'but got {line!r}')
+                raise ValueError(f'Expected line {number} of {list_file} to be like '
+                                 f'{_MSMT17_EXAMPLE!r}, but got {line!r}')
             yield folder / match[1], int(match[3]), int(match[2])

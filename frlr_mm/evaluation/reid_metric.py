@@ -1,6 +1,7 @@
 """Single-query retrieval of persons as a registered metric."""
 
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def split_results(results: list[tuple]) -> tuple[Embeddings, Embeddings]:
         part = [result[:3] for result in results if result[3] == is_query]
         if not part:
             raise ValueError(f'ReIDMetric expected queries and a gallery, but got no {name}')
-        features, person_ids, camera_ids = zip(*part)
+        features, person_ids, camera_ids = zip(*part, strict=True)
         parts.append(Embeddings(torch.from_numpy(np.stack(features)), torch.tensor(person_ids),
                                 torch.tensor(camera_ids)))
     return parts[0], parts[1]

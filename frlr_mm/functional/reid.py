@@ -1,6 +1,7 @@
 """Single-query retrieval as person identification evaluates it."""
 
-from typing import Iterator, NamedTuple, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +109,8 @@ def evaluate_reid(query: Embeddings, gallery: Embeddings,
                          f'for at least one query, but none of {len(query.features)} has one')
     names = [*(f'rank-{k}' for k in topk), 'mAP', 'mAP_trapezoid', 'mINP']
     percent = 100 * totals[:-1] / num_valid
-    return dict(zip(names, percent.tolist()), queries_left_out=len(query.features) - num_valid)
+    return dict(zip(names, percent.tolist(), strict=True),
+                queries_left_out=len(query.features) - num_valid)
 
 
 def _check_embeddings(name: str, images: Embeddings) -> None:
@@ -116,7 +118,7 @@ def _check_embeddings(name: str, images: Embeddings) -> None:
     if features.ndim != 2 or not len(features):
         raise ValueError(f'Expected features of `{name}` to have shape (N >= 1, D), '
                          f'but got {tuple(features.shape)}')
-    for field, tensor in zip(('person_ids', 'camera_ids'), ids):
+    for field, tensor in zip(('person_ids', 'camera_ids'), ids, strict=True):
         if tensor.shape != features.shape[:1]:
             raise ValueError(f'Expected `{name}.{field}` to have shape ({len(features)},), '
                              f'but got {tuple(tensor.shape)}')
@@ -139,7 +141,7 @@ def _rank(similarity: Tensor, query: Embeddings, gallery: Embeddings) -> Ranking
 def _rank_in_chunks(query: Embeddings, gallery: Embeddings) -> Iterator[Ranking]:
     gallery = gallery._replace(features=_normalise(gallery.features))
     size = max(1, _CHUNK_ENTRIES // len(gallery.features))
-    for chunk in zip(*(tensor.split(size) for tensor in query)):
+    for chunk in zip(*(tensor.split(size) for tensor in query), strict=True):
         chunk = Embeddings(*chunk)
         yield _rank(_normalise(chunk.features) @ gallery.features.T, chunk, gallery)
 

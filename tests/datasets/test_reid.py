@@ -187,10 +187,10 @@ def test_msmt17_names_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match='mask_train_v2 is missing'):
         MSMT17('train', str(tmp_path), version='V2')
     (tmp_path / 'list_gallery.txt').write_text('')
-    with pytest.raises(ValueError, match='list_gallery.txt .* but it is empty'):
+    with pytest.raises(ValueError, match=r'list_gallery\.txt .* but it is empty'):
         MSMT17('test', str(tmp_path), version='V1')
     (tmp_path / 'list_gallery.txt').unlink()
-    with pytest.raises(FileNotFoundError, match='list_gallery.txt is missing'):
+    with pytest.raises(FileNotFoundError, match=r'list_gallery\.txt is missing'):
         MSMT17('test', str(tmp_path), version='V1')
 
 

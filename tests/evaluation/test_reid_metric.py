@@ -121,10 +121,11 @@ def test_two_processes_equal_one(tmp_path):
 
 def test_metric_is_the_function():
     samples = make_samples(6, 30)
-    parts = []
-    for part in (samples[:6], samples[6:]):
-        parts.append(Embeddings(torch.stack([sample.feature for sample in part]),
-                                torch.cat([sample.gt_label for sample in part]),
-                                torch.tensor([sample.camera_id for sample in part])))
+    parts = [
+        Embeddings(torch.stack([sample.feature for sample in part]),
+                   torch.cat([sample.gt_label for sample in part]),
+                   torch.tensor([sample.camera_id for sample in part]))
+        for part in (samples[:6], samples[6:])
+    ]
     expected = {f'reid/{name}': value for name, value in evaluate_reid(*parts, TOPK).items()}
     assert evaluate(samples, 36) == expected

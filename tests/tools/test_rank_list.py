@@ -71,7 +71,7 @@ def test_train_test_and_rank_list_of_image_files(run_tool, tmp_path):
 
 @pytest.mark.parametrize(('args', 'message'), [
     ((GLYPHS, 'none.pth'), 'checkpoint not found: none.pth'),
-    (('none.py', 'none.pth'), 'config not found: none.py'),
+    (('none.py', __file__), 'config not found: none.py'),
     ((GLYPHS, 'none.pth', '--num-queries', '0'), '--num-queries to be at least 1, but got 0'),
 ])
 def test_bad_argument_is_one_line(run_tool, args, message):

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
-from frlr_mm.cli import check_cfg_options, one_line_errors
+from frlr_mm.cli import check_cfg_options, check_checkpoint, one_line_errors
 from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
 from frlr_mm.functional.reid import Embeddings, rank_gallery
 
@@ -100,9 +100,9 @@ def main() -> None:
     """Read the command line, extract the features, rank, draw."""
     with one_line_errors():
         args = parse_args()
-        for name in ('config', 'checkpoint'):
-            if not os.path.isfile(getattr(args, name)):
-                raise FileNotFoundError(f'{name} not found: {getattr(args, name)}')
+        check_checkpoint(args.checkpoint)
+        if not os.path.isfile(args.config):
+            raise FileNotFoundError(f'config not found: {args.config}')
         cfg = Config.fromfile(args.config)
         check_cfg_options(cfg, args.cfg_options)
         cfg.merge_from_dict(args.cfg_options)

@@ -1,6 +1,6 @@
 """A classifier behind batch normalisation, whose input is the feature for retrieval."""
 
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.registry import MODELS
 from mmpretrain.models.heads import LinearClsHead
@@ -28,7 +28,7 @@ class BNNeckHead(LinearClsHead):
     CVPR Workshops 2019.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, **kwargs) -> None:
+    def __init__(self, num_classes: int, in_channels: int, **kwargs: Any) -> None:
         super().__init__(num_classes, in_channels, **kwargs)
         self.bn = nn.BatchNorm1d(in_channels)
         self.bn.bias.requires_grad_(False)
@@ -53,7 +53,7 @@ class BNNeckHead(LinearClsHead):
         features = self.pre_logits(feats)
         samples = [None] * len(features) if data_samples is None else data_samples
         out = []
-        for sample, feature in zip(samples, features):
+        for sample, feature in zip(samples, features, strict=True):
             sample = DataSample() if sample is None else sample
             sample.set_field(feature, 'feature', dtype=Tensor)
             out.append(sample)
