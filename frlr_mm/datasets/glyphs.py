@@ -38,6 +38,10 @@ TEST_FACES = {
     'DejaVuSerif-BoldItalic': 'd93efec7a9d2e826',
 }
 FACES = {'train': TRAIN_FACES, 'test': TEST_FACES}
+SPLITS = {
+    'categories': ('train', 'test'),
+    'identification': ('train', 'query', 'gallery', 'test'),
+}
 
 IMAGE_SIZE = 32
 # Glyphs are drawn at twice the size of the image and then mapped to it: the map smooths them.
@@ -147,18 +151,25 @@ class GlyphDataset(BaseDataset):
     seed and the character alone, so the first classes are the same whatever ``num_classes``.
     Rendered once, the images are kept below ``data_root``.
 
+    With ``task='identification'`` a character is a person and a face is a camera. Every other
+    character is one to train on, those between are the ones to test on, in faces never trained
+    on. Of a test character in a face the first image is a query, the others are in the gallery.
+
     Args:
-        split (str): 'train' or 'test'.
-        num_classes (int): The first characters by code point, in [2, 2162]. Defaults to 1000.
+        split (str): 'train' or 'test'; for identification also 'query' or 'gallery', of which
+            'test' is both.
+        num_classes (int): The first characters by code point, in [2, 2162], or in [2, 1081] for
+            identification. Defaults to 1000.
         samples_per_face (int): Images of each character in each face, >= 1. Defaults to 3.
         seed (int): The seed of shifts, rotations and scales, >= 0. Defaults to 0.
+        task (str): 'categories' or 'identification'. Defaults to 'categories'.
         data_root (str): The folder of the rendered images, made where it is missing. Defaults to
             'data/glyphs'.
         metainfo (dict, optional): Further meta information. Defaults to None.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img``, uint8 (32, 32, 3), ``gt_label``, int, and
-    ``face``, str.
+    ``face``, str; for identification also ``camera_id``, int, and ``is_query``, bool.
 
     Raises:
         ValueError: If an argument is out of its range, or a font file is another version.
@@ -171,19 +182,30 @@ class GlyphDataset(BaseDataset):
                  num_classes: int = 1000,
                  samples_per_face: int = 3,
                  seed: int = 0,
+                 task: str = 'categories',
                  data_root: str = 'data/glyphs',
                  metainfo: Optional[dict] = None,
                  **kwargs: Any) -> None:
-        if split not in FACES:
-            raise ValueError(f'Expected `split` to be one of {tuple(FACES)}, but got {split!r}')
+        if task not in SPLITS:
+            raise ValueError(f'Expected `task` to be one of {tuple(SPLITS)}, but got {task!r}')
+        if split not in SPLITS[task]:
+            raise ValueError(f'Expected `split` to be one of {SPLITS[task]}, but got {split!r}')
         characters = glyph_characters()
+        min_samples = 1
+        if task == 'identification':
+            characters = characters[split != 'train'::2]
+            min_samples = 1 if split == 'train' else 2
         for name, value, low, high in (('num_classes', num_classes, 2, len(characters)),
-                                       ('samples_per_face', samples_per_face, 1, math.inf),
+                                       ('samples_per_face', samples_per_face, min_samples,
+                                        math.inf),
                                        ('seed', seed, 0, math.inf)):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f'Expected `{name}` to be an int in [{low}, {high}], '
                                  f'but got {value!r}')
         self.split = split
+        self.task = task
+        # What is rendered: queries and gallery are parts of it.
+        self.source = 'train' if split == 'train' else 'test'
         self.samples_per_face = samples_per_face
         self.seed = seed
         self.characters = characters[:num_classes]
@@ -196,22 +218,35 @@ class GlyphDataset(BaseDataset):
     @property
     def cache_file(self) -> Path:
         """The file that the images are kept in."""
-        name = (f'{self.split}-{len(self.characters)}x{self.samples_per_face}'
+        task = '' if self.task == 'categories' else f'{self.task}-'
+        name = (f'{task}{self.source}-{len(self.characters)}x{self.samples_per_face}'
                 f'-seed{self.seed}-v{_VERSION}.npy')
         return Path(self.data_root, name)
 
     def load_data_list(self) -> list[dict]:
         """Return what the pipeline gets of each image; render the images if they are not kept."""
         samples = [(label, face) for label in range(len(self.characters))
-                   for face in FACES[self.split] for _ in range(self.samples_per_face)]
+                   for face in FACES[self.source] for _ in range(self.samples_per_face)]
         images = self._load_images(len(samples))
         if images is None:
             images = self._render_images(len(samples))
             _save_atomically(self.cache_file, images)
-        return [
+        data_list = [
             dict(img=np.repeat(image[..., None], 3, axis=2), gt_label=label, face=face)
             for image, (label, face) in zip(images, samples, strict=True)
         ]
+        return self._identify(data_list) if self.task == 'identification' else data_list
+
+    def _identify(self, data_list: list[dict]) -> list[dict]:
+        """Add cameras and queries, and keep the images of the split, queries first."""
+        faces = list(FACES[self.source])
+        for i, info in enumerate(data_list):
+            info.update(camera_id=faces.index(info['face']),
+                        is_query=i % self.samples_per_face == 0)
+        if self.split == 'train':
+            return data_list
+        parts = dict(query=(True, ), gallery=(False, ), test=(True, False))[self.split]
+        return [info for part in parts for info in data_list if info['is_query'] == part]
 
     def _load_images(self, num_images: int) -> Optional[np.ndarray]:
         if not self.cache_file.is_file():
@@ -233,7 +268,7 @@ class GlyphDataset(BaseDataset):
         layout = ImageFont.Layout.BASIC
         fonts = {
             face: ImageFont.truetype(font_path(face), _FONT_SIZE, layout_engine=layout)
-            for face in FACES[self.split]
+            for face in FACES[self.source]
         }
         images = np.empty((num_images, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         done, start = 0, time.monotonic()
@@ -243,7 +278,7 @@ class GlyphDataset(BaseDataset):
             for character in self.characters:
                 for face_index, font in enumerate(fonts.values()):
                     rng = np.random.default_rng(
-                        (self.seed, sorted(FACES).index(self.split), face_index, ord(character)))
+                        (self.seed, sorted(FACES).index(self.source), face_index, ord(character)))
                     for _ in range(self.samples_per_face):
                         images[done] = render_glyph(character, font, rng)
                         done += 1
@@ -254,7 +289,8 @@ class GlyphDataset(BaseDataset):
     def extra_repr(self) -> list[str]:
         """Return the lines that ``print(dataset)`` adds."""
         return [
-            f'Split: \t{self.split} ({len(FACES[self.split])} faces)',
+            f'Task: \t{self.task}',
+            f'Split: \t{self.split} ({len(FACES[self.source])} faces)',
             f'Images of a character in a face: \t{self.samples_per_face}',
             f'Kept in: \t{self.cache_file}',
         ]

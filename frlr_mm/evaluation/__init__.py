@@ -1,0 +1,5 @@
+"""Metrics that mmpretrain lacks."""
+
+from .reid_metric import ReIDMetric
+
+__all__ = ['ReIDMetric']
