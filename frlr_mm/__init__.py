@@ -8,7 +8,7 @@ from . import compat
 
 compat.apply()
 
-from . import datasets, evaluation, hooks, models  # noqa: E402 (after the mending)
+from . import datasets, evaluation, hooks, models  # noqa: E402 (mmpretrain imports only once it is mended)
 
 __version__ = '0.1.0'
 

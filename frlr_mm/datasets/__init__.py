@@ -2,7 +2,11 @@
 
 from .deepfashion import DeepFashionAttribute
 from .glyphs import GlyphDataset
+from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
 from .tiny_imagenet import TinyImageNet
 from .transforms import CropBBox
 
-__all__ = ['CropBBox', 'DeepFashionAttribute', 'GlyphDataset', 'TinyImageNet']
+__all__ = [
+    'CUHK03NP', 'MSMT17', 'CropBBox', 'DeepFashionAttribute', 'DukeMTMCreID', 'GlyphDataset',
+    'Market1501', 'TinyImageNet'
+]

@@ -40,7 +40,11 @@ TEST_FACES = {
     'DejaVuSerif-BoldItalic': 'd93efec7a9d2e826',
 }
 FACES = {'train': TRAIN_FACES, 'test': TEST_FACES}
-SPLITS = {'categories': tuple(FACES), 'attributes': ATTRIBUTE_SPLITS}
+SPLITS = {
+    'categories': ('train', 'test'),
+    'identification': ('train', 'query', 'gallery', 'test'),
+    'attributes': ATTRIBUTE_SPLITS,
+}
 
 IMAGE_SIZE = 32
 # Glyphs are drawn at twice the size of the image and then mapped to it: the map smooths them.
@@ -149,27 +153,34 @@ class GlyphDataset(BaseDataset):
     depends on the seed and the character alone, so the first classes are the same whatever
     ``num_classes``. Rendered once, the images are kept below ``data_root``.
 
-    - The task 'categories': one class for each character; nine faces to train on, three others to
-      test on.
-    - The task 'attributes': multi-label, what Unicode says of the character (script, case, general
-      category, diacritics) and what the face adds (bold, slanted, serif, monospaced). All 2,162
-      characters in all twelve faces; no character of one split is in another.
+    With ``task='categories'`` each character is a class; nine faces are to train on, three others
+    to test on.
+
+    With ``task='identification'`` a character is a person and a face is a camera. Every other
+    character is one to train on, those between are the ones to test on, in faces never trained
+    on. Of a test character in a face the first image is a query, the others are in the gallery.
+
+    With ``task='attributes'`` each image has several labels: what Unicode says of the character
+    (script, case, general category, diacritics) and what the face adds (bold, slanted, serif,
+    monospaced). All characters come in all faces; no character of one split is in another.
 
     Args:
-        split (str): 'train' or 'test'; also 'val' where the task is 'attributes'.
-        num_classes (int): The first characters by code point, in [2, 2162], where the task is
-            'categories'. Defaults to 1000.
+        split (str): 'train' or 'test'; for identification also 'query' or 'gallery', of which
+            'test' is both; for attributes also 'val'.
+        num_classes (int): The first characters by code point, in [2, 2162], or in [2, 1081] for
+            identification; attributes take all. Defaults to 1000.
         samples_per_face (int): Images of each character in each face, >= 1. Defaults to 3.
         seed (int): The seed of shifts, rotations and scales, >= 0. Defaults to 0.
+        task (str): 'categories', 'identification' or 'attributes'. Defaults to 'categories'.
         data_root (str): The folder of the rendered images, made where it is missing. Defaults to
             'data/glyphs'.
-        task (str): 'categories' or 'attributes'. Defaults to 'categories'.
         metainfo (dict, optional): Further meta information. Defaults to None.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img``, uint8 (32, 32, 3), ``face``, str, and
-    ``gt_label``, int, or for attributes ``gt_score``, float32 (35,) of 0 and 1. The meta
-    information holds ``classes`` and for attributes also ``attribute_types``, the type of each.
+    ``gt_label``, int; for identification also ``camera_id``, int, and ``is_query``, bool. For
+    attributes it holds ``gt_score``, float32 (35,) of 0 and 1, in place of ``gt_label``, and the
+    meta information also ``attribute_types``, the type of each.
 
     Raises:
         ValueError: If an argument is out of its range, or a font file is another version.
@@ -182,8 +193,8 @@ class GlyphDataset(BaseDataset):
                  num_classes: int = 1000,
                  samples_per_face: int = 3,
                  seed: int = 0,
-                 data_root: str = 'data/glyphs',
                  task: str = 'categories',
+                 data_root: str = 'data/glyphs',
                  metainfo: Optional[dict] = None,
                  **kwargs: Any) -> None:
         if task not in SPLITS:
@@ -191,14 +202,21 @@ class GlyphDataset(BaseDataset):
         if split not in SPLITS[task]:
             raise ValueError(f'Expected `split` to be one of {SPLITS[task]}, but got {split!r}')
         characters = glyph_characters()
+        min_samples = 1
+        if task == 'identification':
+            characters = characters[split != 'train'::2]
+            min_samples = 1 if split == 'train' else 2
         for name, value, low, high in (('num_classes', num_classes, 2, len(characters)),
-                                       ('samples_per_face', samples_per_face, 1, math.inf),
+                                       ('samples_per_face', samples_per_face, min_samples,
+                                        math.inf),
                                        ('seed', seed, 0, math.inf)):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f'Expected `{name}` to be an int in [{low}, {high}], '
                                  f'but got {value!r}')
-        self.task = task
         self.split = split
+        self.task = task
+        # What is rendered: queries and gallery are parts of it.
+        self.source = 'test' if split in ('query', 'gallery') else split
         self.samples_per_face = samples_per_face
         self.seed = seed
         if task == 'attributes':
@@ -207,7 +225,7 @@ class GlyphDataset(BaseDataset):
             types = attribute_types(characters)
             task_metainfo = dict(classes=tuple(types), attribute_types=tuple(types.values()))
         else:
-            self.faces = tuple(FACES[split])
+            self.faces = tuple(FACES[self.source])
             self.characters = characters[:num_classes]
             task_metainfo = dict(classes=self.characters)
         super().__init__(
@@ -220,7 +238,7 @@ class GlyphDataset(BaseDataset):
     def cache_file(self) -> Path:
         """The file that the images are kept in."""
         task = '' if self.task == 'categories' else f'{self.task}-'
-        name = (f'{task}{self.split}-{len(self.characters)}x{self.samples_per_face}'
+        name = (f'{task}{self.source}-{len(self.characters)}x{self.samples_per_face}'
                 f'-seed{self.seed}-v{_VERSION}.npy')
         return Path(self.data_root, name)
 
@@ -232,14 +250,25 @@ class GlyphDataset(BaseDataset):
         if images is None:
             images = self._render_images(len(samples))
             _save_atomically(self.cache_file, images)
-        return [
+        data_list = [
             dict(img=np.repeat(image[..., None], 3, axis=2), face=face,
                  **self._target(label, face))
             for image, (label, face) in zip(images, samples, strict=True)
         ]
+        return self._identify(data_list) if self.task == 'identification' else data_list
+
+    def _identify(self, data_list: list[dict]) -> list[dict]:
+        """Add cameras and queries, and keep the images of the split, queries first."""
+        for i, info in enumerate(data_list):
+            info.update(camera_id=self.faces.index(info['face']),
+                        is_query=i % self.samples_per_face == 0)
+        if self.split == 'train':
+            return data_list
+        parts = dict(query=(True, ), gallery=(False, ), test=(True, False))[self.split]
+        return [info for part in parts for info in data_list if info['is_query'] == part]
 
     def _target(self, label: int, face: str) -> dict:
-        if self.task == 'categories':
+        if self.task != 'attributes':
             return dict(gt_label=label)
         found = attribute_names(self.characters[label], face)
         return dict(gt_score=np.array([name in found for name in self.CLASSES], np.float32))
@@ -267,7 +296,7 @@ class GlyphDataset(BaseDataset):
             for face in self.faces
         }
         # Where faces are divided among splits, each split has its own stream of random numbers.
-        stream = sorted(FACES).index(self.split) if self.task == 'categories' else len(FACES)
+        stream = len(FACES) if self.task == 'attributes' else sorted(FACES).index(self.source)
         images = np.empty((num_images, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         done, start = 0, time.monotonic()
         with Progress(disable=not is_main_process()) as progress:

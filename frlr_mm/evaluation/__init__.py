@@ -1,5 +1,6 @@
 """Metrics that mmpretrain lacks."""
 
 from .attribute_metric import AttributeMetric
+from .reid_metric import ReIDMetric
 
-__all__ = ['AttributeMetric']
+__all__ = ['AttributeMetric', 'ReIDMetric']

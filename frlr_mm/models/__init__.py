@@ -1,5 +1,6 @@
 """Registered modules."""
 
+from .heads import BNNeckHead
 from .losses import HSLRLoss, SSLRLoss
 
-__all__ = ['HSLRLoss', 'SSLRLoss']
+__all__ = ['BNNeckHead', 'HSLRLoss', 'SSLRLoss']

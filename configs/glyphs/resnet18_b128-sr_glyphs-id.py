@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/resnet18_glyphs.py',
+    '../_base_/datasets/glyphs_id_bs128.py',
+    '../_base_/schedules/glyphs_bs128.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['frlr_mm'])
+
+model = dict(head=dict(type='BNNeckHead'))
+
+train_cfg = dict(val_interval=5)

@@ -1,0 +1,167 @@
+"""Single-query retrieval as person identification evaluates it."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Entries of the (queries, gallery) matrices that are in memory at once, about 0.5 GB in all.
+_CHUNK_ENTRIES = 2**24
+
+
+class Embeddings(NamedTuple):
+    """Images as the evaluation sees them: a row of each tensor for each image.
+
+    Args:
+        features (Tensor): (N, D), floating-point; compared by their cosine.
+        person_ids (Tensor): (N,), integer.
+        camera_ids (Tensor): (N,), integer.
+    """
+
+    features: Tensor
+    person_ids: Tensor
+    camera_ids: Tensor
+
+
+class Ranking(NamedTuple):
+    """The gallery in the order of its similarity to each of Q queries.
+
+    Args:
+        indices (Tensor): (Q, G), int64: places in the gallery, the most similar first. Of equally
+            similar images the first in the gallery comes first; junk comes last.
+        similarities (Tensor): (Q, G), float32: cosines, in that order; -inf for junk.
+        matches (Tensor): (Q, G), bool: whether each is of the query's person.
+    """
+
+    indices: Tensor
+    similarities: Tensor
+    matches: Tensor
+
+
+def rank_gallery(query: Embeddings, gallery: Embeddings) -> Ranking:
+    """Rank the gallery for each query.
+
+    Images of the query's person that its own camera took are junk: neither matches nor errors.
+    What the camera took of others stays.
+
+    Args:
+        query (Embeddings): Q images.
+        gallery (Embeddings): G images.
+
+    Returns:
+        Ranking: In memory as a whole; :func:`evaluate_reid` goes through large sets in chunks.
+    """
+    similarity = _normalise(query.features) @ _normalise(gallery.features).T
+    return _rank(similarity, query, gallery)
+
+
+def evaluate_reid(query: Embeddings, gallery: Embeddings,
+                  topk: Sequence[int] = (1, 5, 10, 20)) -> dict[str, float]:
+    r"""Evaluate single-query retrieval.
+
+    Of a query whose K matches lie at the 0-based ranks :math:`r_1 < ... < r_K`, junk removed:
+
+    .. math::
+        \mathrm{CMC@}k = [r_1 < k], \quad
+        \mathrm{AP} = \frac{1}{K} \sum_j \frac{j}{r_j + 1}, \quad
+        \mathrm{AP}_{trapezoid} = \frac{1}{K} \sum_j \frac{1}{2}
+            \left(\frac{j - 1}{r_j} + \frac{j}{r_j + 1}\right), \quad
+        \mathrm{INP} = \frac{K}{r_K + 1}
+
+    with :math:`(j - 1) / r_j = 1` at :math:`r_j = 0`. AP is not interpolated, as in scikit-learn;
+    the trapezoid is that of the official code of Market-1501. A query without any match is left
+    out of the averages.
+
+    Args:
+        query (Embeddings): Q >= 1 images.
+        gallery (Embeddings): G >= 1 images.
+        topk (Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
+
+    Returns:
+        dict[str, float]: In percent ``rank-{k}`` (CMC@k), ``mAP``, ``mAP_trapezoid`` and ``mINP``;
+        and ``queries_left_out``, how many have no match.
+
+    Raises:
+        ValueError: If shapes do not fit, a feature is not finite, a k is below 1, or no query has
+            a match.
+
+    Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015 (protocol);
+    Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021
+    (INP).
+    """
+    _check_embeddings('query', query)
+    _check_embeddings('gallery', gallery)
+    if query.features.shape[1] != gallery.features.shape[1]:
+        raise ValueError('Expected features of `query` and `gallery` to have one length, but got '
+                         f'{query.features.shape[1]} and {gallery.features.shape[1]}')
+    for k in topk:
+        if k < 1:
+            raise ValueError(f'Expected `topk` to hold ranks >= 1, but got {k}')
+
+    totals = torch.zeros(len(topk) + 4, dtype=torch.float64)
+    for ranking in _rank_in_chunks(query, gallery):
+        totals += _sum_over_queries(ranking.matches, topk)
+    num_valid = totals[-1].item()
+    if num_valid == 0:
+        raise ValueError('Expected a match in the gallery, of the same person and another camera, '
+                         f'for at least one query, but none of {len(query.features)} has one')
+    names = [*(f'rank-{k}' for k in topk), 'mAP', 'mAP_trapezoid', 'mINP']
+    percent = 100 * totals[:-1] / num_valid
+    return dict(zip(names, percent.tolist(), strict=True),
+                queries_left_out=len(query.features) - num_valid)
+
+
+def _check_embeddings(name: str, images: Embeddings) -> None:
+    features, *ids = images
+    if features.ndim != 2 or not len(features):
+        raise ValueError(f'Expected features of `{name}` to have shape (N >= 1, D), '
+                         f'but got {tuple(features.shape)}')
+    for field, tensor in zip(('person_ids', 'camera_ids'), ids, strict=True):
+        if tensor.shape != features.shape[:1]:
+            raise ValueError(f'Expected `{name}.{field}` to have shape ({len(features)},), '
+                             f'but got {tuple(tensor.shape)}')
+    if not features.isfinite().all():
+        raise ValueError(f'Expected features of `{name}` to be finite, but got NaN or infinity')
+
+
+def _normalise(features: Tensor) -> Tensor:
+    return F.normalize(features.float(), dim=1)
+
+
+def _rank(similarity: Tensor, query: Embeddings, gallery: Embeddings) -> Ranking:
+    same_person = query.person_ids[:, None] == gallery.person_ids
+    junk = same_person & (query.camera_ids[:, None] == gallery.camera_ids)
+    similarity = similarity.masked_fill_(junk, -torch.inf)
+    similarities, indices = similarity.sort(dim=1, descending=True, stable=True)
+    return Ranking(indices, similarities, (same_person & ~junk).gather(1, indices))
+
+
+def _rank_in_chunks(query: Embeddings, gallery: Embeddings) -> Iterator[Ranking]:
+    gallery = gallery._replace(features=_normalise(gallery.features))
+    size = max(1, _CHUNK_ENTRIES // len(gallery.features))
+    for chunk in zip(*(tensor.split(size) for tensor in query), strict=True):
+        chunk = Embeddings(*chunk)
+        yield _rank(_normalise(chunk.features) @ gallery.features.T, chunk, gallery)
+
+
+def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
+    """Sum CMC@k, AP, trapezoid AP and INP over the queries with a match, and count these."""
+    counts = matches.sum(1)
+    matches, counts = matches[counts > 0], counts[counts > 0]
+    # One entry for each match, query after query: its rank, and which of the query's it is.
+    row, rank = matches.nonzero(as_tuple=True)
+    rank = rank.double()
+    first = counts.cumsum(0) - counts
+    ordinal = torch.arange(1, len(row) + 1, device=row.device) - first[row]
+    precision = ordinal / (rank + 1)
+    before = torch.where(rank == 0, 1.0, (ordinal - 1) / rank)
+    share = 1 / counts.double()[row]
+    return torch.stack([
+        *((rank[first] < k).sum() for k in topk),
+        (share * precision).sum(),
+        (share * (precision + before) / 2).sum(),
+        (counts / (rank[first + counts - 1] + 1)).sum(),
+        torch.tensor(len(counts)),
+    ]).cpu()

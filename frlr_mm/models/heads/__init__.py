@@ -1,0 +1,5 @@
+"""Heads that mmpretrain lacks."""
+
+from .bnneck_head import BNNeckHead
+
+__all__ = ['BNNeckHead']

@@ -1,0 +1,125 @@
+"""Draw queries with the ten gallery images that a checkpoint finds most similar."""
+
+import argparse
+import os
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmengine.config import Config, DictAction
+from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmengine.utils import track_iter_progress
+from mmpretrain import get_model
+
+from frlr_mm.cli import check_cfg_options, check_checkpoint, one_line_errors
+from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
+from frlr_mm.functional.reid import Embeddings, rank_gallery
+
+TOPK = 10
+# Right and wrong differ in colour, in the line and in the sign: also readable in grey.
+RIGHT = dict(color='tab:green', linestyle='solid', sign='✓')
+WRONG = dict(color='tab:red', linestyle='dashed', sign='✗')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='a config of person identification')
+    parser.add_argument('checkpoint', help='a checkpoint of it')
+    parser.add_argument('--out', type=Path, required=True, help='the picture, such as ranks.png')
+    parser.add_argument('--num-queries', type=int, default=8,
+                        help='how many queries, evenly spaced over the set (default: 8)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        help='KEY=VALUE, to override settings of the config')
+    args = parser.parse_args()
+    if args.num_queries < 1:
+        parser.error(f'expected --num-queries to be at least 1, but got {args.num_queries}')
+    return args
+
+
+@torch.no_grad()
+def extract(model: torch.nn.Module, loader: torch.utils.data.DataLoader) -> list[tuple]:
+    """Return feature, id, camera and whether it is a query of each image of the test set."""
+    metric = ReIDMetric()
+    for batch in track_iter_progress((loader, len(loader))):
+        metric.process(batch, [sample.to_dict() for sample in model.test_step(batch)])
+    print()
+    return metric.results
+
+
+def read_image(dataset: BaseDataset, index: int) -> np.ndarray:
+    """Return an image as it is before the pipeline, RGB."""
+    info = dataset.get_data_info(index)
+    image = info['img'] if 'img' in info else mmcv.imread(info['img_path'])
+    return mmcv.bgr2rgb(image)
+
+
+def show(axis: Axes, image: np.ndarray, caption: str, color: str = 'black',
+         linestyle: str = 'solid') -> None:
+    """Show an image in a frame."""
+    axis.imshow(image)
+    axis.set_visible(True)
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(caption, fontsize=8, color=color)
+    axis.spines[:].set(color=color, linestyle=linestyle, linewidth=2.5)
+
+
+def draw(dataset: BaseDataset, is_query: np.ndarray, chosen: np.ndarray, query: Embeddings,
+         gallery: Embeddings) -> Figure:
+    """Draw a row for each chosen query: the query, then what is most similar."""
+    query = Embeddings(*(tensor[chosen] for tensor in query))
+    ranking = rank_gallery(query, gallery)
+    places_of_queries, places_of_gallery = np.flatnonzero(is_query), np.flatnonzero(~is_query)
+
+    height, width = read_image(dataset, places_of_queries[chosen[0]]).shape[:2]
+    figure = Figure(figsize=(TOPK + 2, len(chosen) * (height / width + 0.5)), layout='constrained')
+    grid = figure.subplots(len(chosen), TOPK + 1, squeeze=False)
+    for axis in grid.flat:
+        axis.set_visible(False)
+    for row, axes in enumerate(grid):
+        show(axes[0], read_image(dataset, places_of_queries[chosen[row]]),
+             f'id {query.person_ids[row]}, camera {query.camera_ids[row]}')
+        for rank, axis in enumerate(axes[1:len(gallery.features) + 1]):
+            similarity = ranking.similarities[row, rank].item()
+            if similarity == -np.inf:  # junk, and nothing but junk behind it
+                break
+            style = dict(RIGHT if ranking.matches[row, rank] else WRONG)
+            sign = style.pop('sign')
+            place = places_of_gallery[ranking.indices[row, rank]]
+            show(axis, read_image(dataset, place), f'{sign} {similarity:.2f}', **style)
+    return figure
+
+
+def main() -> None:
+    """Read the command line, extract the features, rank, draw."""
+    with one_line_errors():
+        args = parse_args()
+        check_checkpoint(args.checkpoint)
+        if not os.path.isfile(args.config):
+            raise FileNotFoundError(f'config not found: {args.config}')
+        cfg = Config.fromfile(args.config)
+        check_cfg_options(cfg, args.cfg_options)
+        cfg.merge_from_dict(args.cfg_options)
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        model = get_model(cfg, pretrained=args.checkpoint, device=get_device()).eval()
+        loader = Runner.build_dataloader(cfg.test_dataloader)
+
+    results = extract(model, loader)
+    query, gallery = split_results(results)
+    num_queries = len(query.features)
+    chosen = np.linspace(0, num_queries - 1, min(args.num_queries, num_queries)).astype(int)
+    is_query = np.array([result[3] for result in results])
+    figure = draw(loader.dataset, is_query, chosen, query, gallery)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=100)
+    print(f'{args.out}: {len(chosen)} of {num_queries} queries')
+
+
+if __name__ == '__main__':
+    main()
