@@ -10,7 +10,7 @@ from frlr_mm.datasets.glyph_attributes import (
     attribute_split,
     attribute_types,
 )
-from frlr_mm.datasets.glyphs import TEST_FACES, TRAIN_FACES, glyph_characters
+from frlr_mm.datasets.glyph_faces import TEST_FACES, TRAIN_FACES, glyph_characters
 
 FACES = (*TRAIN_FACES, *TEST_FACES)
 

@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from PIL import ImageFont
 from torch.utils.data import DataLoader
 
-from frlr_mm.datasets.glyphs import (
+from frlr_mm.datasets.glyph_faces import (
     TEST_FACES,
     TRAIN_FACES,
     font_path,
