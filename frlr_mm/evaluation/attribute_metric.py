@@ -10,6 +10,9 @@ from torch import Tensor
 
 from frlr_mm.functional.common import check_number
 
+# What is ranked at a time: the ranks of 40,000 images x 1,000 attributes take 320 MB.
+_ROWS = 4096
+
 
 def pooled_recall(score: Tensor, target: Tensor, k: int) -> float:
     """Compute the share of all positives that are among the k best of their image.
@@ -25,10 +28,12 @@ def pooled_recall(score: Tensor, target: Tensor, k: int) -> float:
     Returns:
         float: In [0, 1]; 0 where nothing is positive.
     """
-    known_score = score.masked_fill(target < 0, -torch.inf)
-    best = known_score.argsort(dim=1, descending=True, stable=True)[:, :k]
-    is_positive = target == 1
-    return _ratio(is_positive.gather(1, best).sum(), is_positive.sum()).item()
+    found = torch.zeros((), dtype=torch.int64, device=score.device)
+    for scores, truth in zip(score.split(_ROWS), target.split(_ROWS), strict=True):
+        known_score = scores.masked_fill(truth < 0, -torch.inf)
+        best = known_score.argsort(dim=1, descending=True, stable=True)[:, :k]
+        found += (truth.gather(1, best) == 1).sum()
+    return _ratio(found, (target == 1).sum()).item()
 
 
 def average_precision(score: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from mmengine.registry import METRICS
 from mmpretrain.evaluation import AveragePrecision, MultiLabelMetric
 from mmpretrain.structures import DataSample
 
-from frlr_mm.evaluation import AttributeMetric
+from frlr_mm.evaluation import AttributeMetric, attribute_metric
 from frlr_mm.evaluation.attribute_metric import (
     average_precision,
     class_and_overall_f1,
@@ -68,6 +68,14 @@ def test_average_precision_by_hand():
     # .7, positive, and .6: 1. Attribute 2: known are .6, negative, and .3, positive: 1 / 2.
     expected = torch.tensor([5 / 6, 1, 1 / 2], dtype=torch.float64)
     torch.testing.assert_close(average_precision(HAND_SCORE, HAND_TARGET), expected)
+
+
+def test_recall_of_any_number_of_rows_at_a_time(monkeypatch):
+    score, target = make_data()
+    expected = pooled_recall(score, target, 2)
+    for rows in (1, 7, 40):
+        monkeypatch.setattr(attribute_metric, '_ROWS', rows)
+        assert pooled_recall(score, target, 2) == expected
 
 
 def test_average_precision_of_ties_does_not_depend_on_their_order():
