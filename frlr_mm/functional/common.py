@@ -11,11 +11,6 @@ from torch import Tensor
 REDUCTIONS = ('none', 'mean', 'sum')
 Alpha = Union[float, Literal['sum']]
 
-# A logit whose sigmoid, and the gradient of it, is exactly 0 in float32 and float64. The entry of
-# the target class is overwritten by it, which takes that entry out of the negatives without a
-# one-hot tensor; -inf would do the same in the loss, but not in its gradient (0 * inf).
-NEGLIGIBLE = -1e4
-
 
 def check_number(name: str, value: object, *, low: float = 0.0, high: float = math.inf,
                  open_low: bool = False) -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from . import ss_lr
-from .common import (NEGLIGIBLE, Alpha, check_alpha, check_inputs, check_number,
+from .common import (Alpha, check_alpha, check_inputs, check_number,
                      empty_accumulation, is_index_label, mean_over_ranks, reduce_loss,
                      safe_reciprocal, to_accumulation_dtype)
-from .kernels import (attach_gradient, attach_sparse_gradient, count_dense_label, index_factor,
+from .kernels import (attach_gradient, attach_sparse_gradient, count_dense_label, index_positive,
                       row_blocks, softplus, takes_gradient, weigh_dense_label)
 
 # floor(1000 * 0.29) is 289 in floating point. No ratio that means something differs by less.
@@ -124,33 +124,41 @@ def hs_lr_loss(cls_score: Tensor,
     return reduce_loss(loss, weight, reduction, avg_factor)
 
 
+def _select(x: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest logits of each row, k < C, and where they are, but for the target."""
+    if x.device.type != 'cpu' or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return x.scatter(1, target, -math.inf).topk(k, dim=1, sorted=False)
+    # A CPU selects faster among integers. These have the order of the floats: the bits of a
+    # negative one are flipped, and NaN of either sign is wrapped around to the top.
+    bits = x.contiguous().view(torch.int32)
+    keys = (bits >> 31).bitwise_and_(0x7fffffff).bitwise_xor_(bits).sub_(0x7ffffe)
+    keys.scatter_(1, target, torch.iinfo(torch.int32).min)
+    chosen = keys.topk(k, dim=1, sorted=False).indices
+    return x.gather(1, chosen), chosen
+
+
 def _index_loss(score: Tensor, index: Tensor, scale: float, k: int,
                 class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
                 with_grad: bool) -> tuple[Tensor, Optional[tuple]]:
-    num_images = score.shape[0]
-    loss = empty_accumulation(score, num_images)
-    slope = empty_accumulation(score, num_images, k if with_grad else 0)
+    positive, positive_slope = index_positive(score, index, class_weight, pos_weight)
+    loss = positive.squeeze(1)
+    slope = empty_accumulation(score, score.shape[0], k if with_grad else 0)
     chosen = torch.empty_like(slope, dtype=torch.int64)
-    factor = index_factor(index, loss, class_weight, pos_weight)
-    index_slope = torch.empty_like(factor)
     for rows in row_blocks(score):
         x, target = to_accumulation_dtype(score[rows]), index[rows]
-        target_score = x.gather(1, target)
-        x = x.scatter(1, target, NEGLIGIBLE)
         if class_weight is None:
             # softplus is monotone: select first, and take it of k values in place of C.
-            x, hardest = x.topk(k, dim=1, sorted=False)
+            x, hardest = _select(x, target, k)
             terms, p = softplus(x), x.sigmoid()
         else:
             class_weight = class_weight.to(x)
-            terms, hardest = softplus(x).mul_(class_weight).topk(k, dim=1, sorted=False)
-            p = x.gather(1, hardest).sigmoid() * class_weight[hardest]
-        positive = factor[rows] * softplus(-target_score)
-        loss[rows] = positive.squeeze(1) + scale * terms.sum(1)
+            terms = softplus(x).mul_(class_weight).scatter_(1, target, 0)
+            terms, hardest = terms.topk(k, dim=1, sorted=False)
+            p = x.gather(1, hardest).sigmoid_().mul_(class_weight[hardest])
+        loss[rows] += terms.sum(1).mul_(scale)
         if with_grad:
-            chosen[rows], slope[rows] = hardest, scale * p
-            index_slope[rows] = -factor[rows] * (-target_score).sigmoid()
-    return loss, (chosen, slope, index, index_slope) if with_grad else None
+            chosen[rows], slope[rows] = hardest, p.mul_(scale)
+    return loss, (chosen, slope, index, positive_slope) if with_grad else None
 
 
 def _dense_loss(score: Tensor, label: Tensor, scales: tuple, alpha: Alpha, ratio: float,

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .common import empty_accumulation, split_dense_label
+from .common import empty_accumulation, split_dense_label, to_accumulation_dtype
 
 # How many logits a CPU works on at once: a handful of float32 temporaries of this size stay in
 # the cache, and hundreds of rows of a thousand classes share the cost of calling an operation.
-BLOCK_NUMEL = 1 << 16
+BLOCK_NUMEL = 1 << 17
 
 # torch's vectorised log1p has a masked load for -0.0, and where AVX-512 masks a load from a page
 # that is not mapped yet, AMD's Zen 4 takes a slow detour each time: log1p and softplus then run
@@ -46,13 +46,25 @@ def takes_gradient(tensor: Tensor) -> bool:
     return torch.is_grad_enabled() and tensor.requires_grad
 
 
-def index_factor(index: Tensor, like: Tensor, *class_factors: Optional[Tensor]) -> Tensor:
-    """Return the product of the factors (C,) at each image's class (N, 1), or ones."""
-    factor = torch.ones_like(index, dtype=like.dtype)
+def index_positive(cls_score: Tensor, index: Tensor, *class_factors: Optional[Tensor]
+                   ) -> tuple[Tensor, Tensor]:
+    """Return the positive term of each image for class indices, and its derivative.
+
+    Args:
+        cls_score (Tensor): Logits (N, C).
+        index (Tensor): The class of each image (N, 1), int64.
+        *class_factors (Tensor, optional): Factors of the term for each class (C,).
+
+    Returns:
+        tuple[Tensor, Tensor]: Both (N, 1).
+    """
+    x = to_accumulation_dtype(cls_score.gather(1, index))
+    positive, slope = softplus(-x), -(-x).sigmoid()
     for class_factor in class_factors:
         if class_factor is not None:
-            factor = factor * class_factor.to(like)[index]
-    return factor
+            factor = class_factor.to(x)[index]
+            positive, slope = positive * factor, slope * factor
+    return positive, slope
 
 
 def count_dense_label(label: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

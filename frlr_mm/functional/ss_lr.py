@@ -8,7 +8,7 @@ from torch import Tensor
 from .common import (Alpha, check_alpha, check_inputs, check_number, empty_accumulation,
                      is_index_label, mean_over_ranks, reduce_loss, safe_reciprocal,
                      to_accumulation_dtype)
-from .kernels import (attach_gradient, count_dense_label, index_factor, row_blocks, softplus,
+from .kernels import (attach_gradient, count_dense_label, index_positive, row_blocks, softplus,
                       takes_gradient, weigh_dense_label)
 
 
@@ -92,15 +92,16 @@ def ss_lr_loss(cls_score: Tensor,
     return reduce_loss(loss, weight, reduction, avg_factor)
 
 
-def soft_terms(x: Tensor, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return p, p^gamma and the negative terms p^gamma * softplus(x) of logits.
-
-    The derivative of such a term is (1 - p) * gamma * term + p * p^gamma: the blend, by p, of
-    gamma * term and p^gamma.
-    """
-    p = x.sigmoid()
+def _soft_terms(x: Tensor, gamma: float, out: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return p (in ``out``), p^gamma and the negative terms p^gamma * softplus(x) of logits."""
+    p = torch.sigmoid(x, out=out)
     focus = p.pow(gamma)
     return p, focus, softplus(x).mul_(focus)
+
+
+def _turn_into_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:
+    """Overwrite p by the derivative of the terms, (1 - p) * gamma * terms + p * focus."""
+    return torch.lerp(terms.mul_(gamma), focus, p, out=p)
 
 
 def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
@@ -120,22 +121,19 @@ def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
     Returns:
         tuple[Tensor, Tensor | None]: (N,) and (N, C), in the accumulation dtype.
     """
-    loss = empty_accumulation(score, score.shape[0])
+    positive, positive_slope = index_positive(score, index, class_weight, pos_weight)
+    loss = positive.squeeze(1)
     grad = empty_accumulation(score, *score.shape) if with_grad else None
-    factor = index_factor(index, loss, class_weight, pos_weight)
     for rows in row_blocks(score):
         x, target = to_accumulation_dtype(score[rows]), index[rows]
-        target_score = x.gather(1, target)
-        p, focus, terms = soft_terms(x, gamma)
+        p, focus, terms = _soft_terms(x, gamma, None if grad is None else grad[rows])
         if class_weight is not None or scale != 1:
             each = scale if class_weight is None else scale * class_weight.to(x)
             focus, terms = focus.mul_(each), terms.mul_(each)
-        terms.scatter_(1, target, 0)
-        positive = factor[rows] * softplus(-target_score)
-        loss[rows] = positive.squeeze(1) + terms.sum(1)
+        loss[rows] += terms.scatter_(1, target, 0).sum(1)
         if grad is not None:
-            slope = terms.mul_(gamma).lerp_(focus, p)
-            grad[rows] = slope.scatter_(1, target, -factor[rows] * (-target_score).sigmoid())
+            slope = _turn_into_slope(p, focus, terms, gamma)
+            slope.scatter_(1, target, positive_slope[rows])
     return loss, grad
 
 
@@ -147,10 +145,10 @@ def _dense_loss(score: Tensor, label: Tensor, scales: tuple, gamma: float,
     for rows in row_blocks(score):
         x = to_accumulation_dtype(score[rows])
         positive, negative = weigh_dense_label(label[rows], x, scales, class_weight, pos_weight)
-        p, focus, terms = soft_terms(x, gamma)
+        p, focus, terms = _soft_terms(x, gamma, None if grad is None else grad[rows])
         focus, terms = focus.mul_(negative), terms.mul_(negative)
         loss[rows] = terms.sum(1) + (positive * softplus(-x)).sum(1)
         if grad is not None:
-            slope = terms.mul_(gamma).lerp_(focus, p)
-            grad[rows] = slope.sub_(positive.mul_((-x).sigmoid()))
+            slope = _turn_into_slope(p, focus, terms, gamma)
+            slope.sub_(positive.mul_((-x).sigmoid()))
     return loss, grad
