@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .common import empty_accumulation, split_dense_label, to_accumulation_dtype
 
@@ -102,6 +101,17 @@ def weigh_dense_label(label: Tensor, like: Tensor, scales: tuple, class_weight: 
     return positive, negative
 
 
+def refuse_second_derivative() -> None:
+    """Raise where a backward pass is itself to be differentiated.
+
+    Raises:
+        RuntimeError: If called in a backward pass with ``create_graph=True``.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError('Expected `create_graph` to be False: the gradient of this loss cannot '
+                           'be differentiated once more')
+
+
 class _DenseGradient(Function):
     """Identity of the images' losses whose gradient for the logits is known entry by entry."""
 
@@ -116,8 +126,8 @@ class _DenseGradient(Function):
         ctx.save_for_backward(grad)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple:
+        refuse_second_derivative()
         grad, = ctx.saved_tensors
         grad_loss = grad_loss[:, None]
         if grad.dtype == ctx.dtype:
@@ -143,8 +153,8 @@ class _SparseGradient(Function):
         ctx.save_for_backward(*entries)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple:
+        refuse_second_derivative()
         chosen, slope, index, index_slope = ctx.saved_tensors
         grad_loss = grad_loss[:, None]
         grad_score = grad_loss.new_zeros(ctx.shape, dtype=ctx.dtype)

@@ -92,14 +92,15 @@ def ss_lr_loss(cls_score: Tensor,
     return reduce_loss(loss, weight, reduction, avg_factor)
 
 
-def _soft_terms(x: Tensor, gamma: float, out: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def soft_terms(x: Tensor, gamma: float,
+               out: Optional[Tensor] = None) -> tuple[Tensor, Tensor, Tensor]:
     """Return p (in ``out``), p^gamma and the negative terms p^gamma * softplus(x) of logits."""
     p = torch.sigmoid(x, out=out)
     focus = p.pow(gamma)
     return p, focus, softplus(x).mul_(focus)
 
 
-def _turn_into_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:
+def soft_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:
     """Overwrite p by the derivative of the terms, (1 - p) * gamma * terms + p * focus."""
     return torch.lerp(terms.mul_(gamma), focus, p, out=p)
 
@@ -126,13 +127,13 @@ def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
     grad = empty_accumulation(score, *score.shape) if with_grad else None
     for rows in row_blocks(score):
         x, target = to_accumulation_dtype(score[rows]), index[rows]
-        p, focus, terms = _soft_terms(x, gamma, None if grad is None else grad[rows])
+        p, focus, terms = soft_terms(x, gamma, None if grad is None else grad[rows])
         if class_weight is not None or scale != 1:
             each = scale if class_weight is None else scale * class_weight.to(x)
             focus, terms = focus.mul_(each), terms.mul_(each)
         loss[rows] += terms.scatter_(1, target, 0).sum(1)
         if grad is not None:
-            slope = _turn_into_slope(p, focus, terms, gamma)
+            slope = soft_slope(p, focus, terms, gamma)
             slope.scatter_(1, target, positive_slope[rows])
     return loss, grad
 
@@ -145,10 +146,10 @@ def _dense_loss(score: Tensor, label: Tensor, scales: tuple, gamma: float,
     for rows in row_blocks(score):
         x = to_accumulation_dtype(score[rows])
         positive, negative = weigh_dense_label(label[rows], x, scales, class_weight, pos_weight)
-        p, focus, terms = _soft_terms(x, gamma, None if grad is None else grad[rows])
+        p, focus, terms = soft_terms(x, gamma, None if grad is None else grad[rows])
         focus, terms = focus.mul_(negative), terms.mul_(negative)
         loss[rows] = terms.sum(1) + (positive * softplus(-x)).sum(1)
         if grad is not None:
-            slope = _turn_into_slope(p, focus, terms, gamma)
+            slope = soft_slope(p, focus, terms, gamma)
             slope.sub_(positive.mul_((-x).sigmoid()))
     return loss, grad

@@ -1,0 +1,151 @@
+"""A linear classifier and its loss in one, for class counts whose logits do not fit in memory.
+
+Logistic losses need no normaliser over the classes, so that the classes can be taken in chunks:
+forward sums the terms of each chunk and drops its logits, backward computes them once more.
+"""
+
+from typing import Any, Iterator, Optional, Union
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from .common import empty_accumulation, to_accumulation_dtype
+from .kernels import refuse_second_derivative, row_blocks, softplus
+from .ss_lr import soft_slope, soft_terms
+
+# A logit whose sigmoid, and the gradient of it, is exactly 0. It takes the target class out of the
+# negatives; -inf would do the same to the loss, but not to its gradient (0 * inf).
+NEGLIGIBLE = -1e4
+
+
+def _place(matrix: Tensor, column: Tensor, value: Union[float, Tensor]) -> None:
+    """Write one value a row (N, 1) at a column (N, 1), in the rows where that column exists."""
+    exists = (column >= 0) & (column < matrix.shape[1])
+    column = column.clamp(0, matrix.shape[1] - 1)
+    matrix.scatter_(1, column, torch.where(exists, value, matrix.gather(1, column)))
+
+
+class FusedLinearLoss(Function):
+    """The images' losses of a linear classifier, its logits computed chunk by chunk, twice.
+
+    ``k`` is 0 for soft selection. Hard selection keeps, of each row, the smallest selected value
+    and how many of the values equal to it are selected.
+    """
+
+    @staticmethod
+    def forward(features: Tensor, weight: Tensor, bias: Optional[Tensor], index: Tensor,
+                factor: Tensor, class_weight: Optional[Tensor], scale: float, gamma: float, k: int,
+                dtype: torch.dtype, budget: int) -> tuple[Tensor, Tensor, Tensor]:
+        target = (features.to(dtype) * weight[index.squeeze(1)].to(dtype)).sum(
+            1, keepdim=True, dtype=empty_accumulation(features.to(dtype)).dtype)
+        if bias is not None:
+            target += bias[index]
+        loss = torch.zeros_like(target)
+        least, ties = torch.empty_like(target), torch.empty_like(target)
+        for rows in _row_groups(loss, k, budget):
+            best = loss.new_full((loss[rows].shape[0], k), -torch.inf)
+            for classes, x in _logits(features[rows], weight, bias, dtype, budget):
+                _place(x, index[rows] - classes.start, NEGLIGIBLE)
+                each = None if class_weight is None else class_weight[classes].to(x)
+                for block in row_blocks(x):
+                    if k:
+                        value = _selection_key(x[block], each)
+                        best[block] = torch.cat([best[block], value], 1).topk(k, 1).values
+                        continue
+                    terms = soft_terms(x[block], gamma)[2]
+                    terms = terms if each is None else terms.mul_(each)
+                    loss[rows][block] += terms.sum(1, keepdim=True)
+            if k:
+                least[rows] = best.amin(1, keepdim=True)
+                ties[rows] = (best == least[rows]).sum(1, keepdim=True).to(best.dtype)
+                terms = best if class_weight is not None else softplus(best)
+                loss[rows] = terms.sum(1, keepdim=True)
+        loss = factor * softplus(-target) + scale * loss
+        return loss.squeeze(1), -factor * (-target).sigmoid(), torch.cat([least, ties], 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        *tensors, ctx.scale, ctx.gamma, ctx.k, ctx.dtype, ctx.budget = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple:
+        refuse_second_derivative()
+        features, weight, bias, index, _, class_weight, target_slope, kept = ctx.saved_tensors
+        needs_features, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        grad_features = torch.zeros_like(features, dtype=kept.dtype) if needs_features else None
+        grad_weight = torch.zeros_like(weight) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if needs_bias else None
+        grad_loss = grad_loss[:, None]
+        # The very groups and chunks of forward: other shapes may round the logits otherwise.
+        for rows in _row_groups(kept, ctx.k, ctx.budget):
+            least, ties = kept[rows].clone().tensor_split(2, 1)
+            for classes, x in _logits(features[rows], weight, bias, ctx.dtype, ctx.budget):
+                column = index[rows] - classes.start
+                _place(x, column, NEGLIGIBLE)
+                each = None if class_weight is None else class_weight[classes].to(x)
+                for block in row_blocks(x):
+                    if ctx.k:
+                        slope = x[block].sigmoid()
+                        slope.mul_(_is_selected(
+                            _selection_key(x[block], each), least[block], ties[block]))
+                    else:
+                        slope = soft_slope(*soft_terms(x[block], ctx.gamma), ctx.gamma)
+                    x[block] = slope.mul_(ctx.scale if each is None else each * ctx.scale)
+                _place(x, column, target_slope[rows])
+                x.mul_(grad_loss[rows])
+                x, inputs = x.to(ctx.dtype), features[rows].to(ctx.dtype)
+                if needs_features:
+                    _add_product(grad_features[rows], x, weight[classes].to(ctx.dtype))
+                if needs_weight:
+                    _add_product(grad_weight[classes], x.t(), inputs)
+                if needs_bias:
+                    grad_bias[classes] += x.sum(0, dtype=grad_bias.dtype)
+        if needs_features:
+            grad_features = grad_features.to(features.dtype)
+        if needs_bias:
+            grad_bias = grad_bias.to(bias.dtype)
+        return grad_features, grad_weight, grad_bias, *[None] * 8
+
+
+def _row_groups(rows: Tensor, k: int, budget: int) -> list[slice]:
+    # Hard selection holds k values a row; on a GPU also what merges a chunk with them.
+    bytes_a_row = k * rows.element_size() * (1 if rows.device.type == 'cpu' else 7)
+    size = rows.shape[0] if k == 0 else max(1, budget // 2 // bytes_a_row)
+    return [slice(i, min(i + size, rows.shape[0])) for i in range(0, rows.shape[0], size or 1)]
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype,
+            budget: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield chunks of classes and the logits of them."""
+    num_images, num_channels = features.shape
+    # The logits and what is computed from them, and in half precision a copy of the weights.
+    bytes_a_class = 4 * (8 * num_images + 2 * num_channels)
+    size = max(1, budget // 2 // bytes_a_class)
+    for start in range(0, weight.shape[0], size):
+        classes = slice(start, min(start + size, weight.shape[0]))
+        x = to_accumulation_dtype(features.to(dtype) @ weight[classes].to(dtype).t())
+        yield classes, x if bias is None else x.add_(bias[classes])
+
+
+def _selection_key(x: Tensor, class_weight: Optional[Tensor]) -> Tensor:
+    """Return what hard selection compares: the terms, or the logits, which have their order."""
+    return x if class_weight is None else softplus(x).mul_(class_weight)
+
+
+def _is_selected(value: Tensor, least: Tensor, ties: Tensor) -> Tensor:
+    """Tell which values hard selection took, of those equal to the least the first ``ties``."""
+    tied = value == least
+    rank = tied.cumsum(1, dtype=torch.int32)
+    selected = (value > least) | (tied & (rank <= ties))
+    ties -= rank[:, -1:]
+    return selected
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
