@@ -4,11 +4,11 @@ import hashlib
 import logging
 import math
 import os
-import tempfile
 import time
+import uuid
 from functools import lru_cache
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional
 
 import matplotlib
 import numpy as np
@@ -216,7 +216,8 @@ class GlyphDataset(BaseDataset):
         if not self.cache_file.is_file():
             return None
         try:
-            images = np.load(self.cache_file)
+            with open(self.cache_file, 'rb') as file:
+                images = np.lib.format.read_array(file)
         except (ValueError, EOFError) as error:
             print_log(f'{self.cache_file} cannot be read ({error}); it is rendered again',
                       'current', level=logging.WARNING)
@@ -264,11 +265,12 @@ def _save_atomically(path: Path, array: np.ndarray) -> None:
     last to rename wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
+    # Not by tempfile, whose files nobody but their owner may read.
+    temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
+    try:
+        with open(temporary, 'xb') as file:
             np.save(file, array)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

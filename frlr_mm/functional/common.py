@@ -22,8 +22,10 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = ma
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f'Expected `{name}` to be a number, but got {value!r}')
-    inside = low < value if open_low else low <= value
-    if not (math.isfinite(value) and inside and value <= high):
+    # Comparisons alone, false for a NaN: torch.compile turns a number that changes between calls
+    # into a symbol, which it can compare but not hand to math.isfinite.
+    inside = (low < value if open_low else low <= value) and value <= high and value < math.inf
+    if not inside:
         bounds = f'{"(" if open_low else "["}{low:g}, {high:g}{")" if high == math.inf else "]"}'
         raise ValueError(f'Expected `{name}` to be in {bounds}, but got {value}')
 
@@ -43,7 +45,8 @@ def check_reduction(name: str, reduction: object) -> None:
 def is_index_label(label: Tensor) -> bool:
     """Tell class indices, (N,) or integer (N, 1), from dense (N, C) targets."""
     is_column = label.ndim == 2 and label.shape[1] == 1
-    return label.ndim == 1 or (is_column and not label.is_floating_point())
+    is_dense_dtype = label.is_floating_point() or label.dtype == torch.bool
+    return label.ndim == 1 or (is_column and not is_dense_dtype)
 
 
 def check_inputs(cls_score: Tensor, label: Tensor, weight: Optional[Tensor],
@@ -79,6 +82,8 @@ def check_inputs(cls_score: Tensor, label: Tensor, weight: Optional[Tensor],
     elif label.shape != cls_score.shape:
         raise ValueError(f'Expected `label` to have shape ({num_images},), ({num_images}, 1) or '
                          f'({num_images}, {num_classes}), but got {tuple(label.shape)}')
+    elif label.is_complex():
+        raise TypeError(f'Expected `label` to have a real dtype, but got {label.dtype}')
     _check_label_values(label, num_classes)
 
     if weight is not None and weight.shape != (num_images,):
@@ -90,9 +95,20 @@ def check_inputs(cls_score: Tensor, label: Tensor, weight: Optional[Tensor],
                              f'class, but got {tuple(value.shape)}')
 
     check_reduction('reduction', reduction)
-    if avg_factor is not None and reduction == 'sum':
+    if avg_factor is not None:
+        _check_avg_factor(avg_factor, num_images, reduction)
+
+
+def _check_avg_factor(avg_factor: Union[int, float, Tensor], num_images: int,
+                      reduction: str) -> None:
+    if reduction == 'sum':
         raise ValueError("Expected `avg_factor` to be None where `reduction` is 'sum', "
                          f'but got {avg_factor}')
+    if not isinstance(avg_factor, Tensor):
+        check_number('avg_factor', avg_factor, open_low=num_images > 0)
+    elif avg_factor.ndim != 0:
+        raise ValueError('Expected `avg_factor` to be a number or a tensor of shape (), '
+                         f'but got shape {tuple(avg_factor.shape)}')
 
 
 def _check_label_values(label: Tensor, num_classes: int) -> None:

@@ -11,7 +11,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from frlr_mm.functional.common import check_number
-from frlr_mm.functional.hs_lr import check_ratio
 from frlr_mm.models.losses.base import FocusRectifiedLoss
 
 PARAMS = ('ratio', 'gamma', 'alpha')
@@ -29,9 +28,9 @@ class FocusAnnealingHook(Hook):
     - cosine: :math:`v_1 + (v_0 - v_1) (1 + \cos \pi s) / 2`,
     - exponential: :math:`v_0 (v_1 / v_0)^s`.
 
-    Before ``begin`` it is ``start_value``, from ``end`` on ``end_value``. It depends on the epoch or
-    iteration alone, so a resumed training goes on exactly. The log shows it under the parameter's
-    name.
+    Before ``begin`` it is ``start_value``, from ``end`` on ``end_value``. It depends on the epoch
+    or iteration alone, so a resumed training goes on exactly. The log shows it under the
+    parameter's name.
 
     Args:
         param (str): 'ratio' (of HSLRLoss), 'gamma' (of SSLRLoss) or 'alpha' (of both).
@@ -42,15 +41,16 @@ class FocusAnnealingHook(Hook):
         by_epoch (bool): Whether ``begin`` and ``end`` count epochs, else iterations. Defaults to
             True.
         begin (int): The epoch or iteration at which the value starts to move, >= 0. Defaults to 0.
-        end (int, optional): The epoch or iteration from which it stays, > ``begin``. Defaults to
-            None, the end of training.
+        end (int, optional): The epoch or iteration from which it stays, > ``begin``. None is the
+            end of training. Defaults to None.
         convert_to_iter_based (bool): Whether the value moves at every iteration though ``begin``
             and ``end`` count epochs. Defaults to True.
 
     Raises:
         TypeError: If a value is no number.
         ValueError: If an argument is out of its range; before training, if the model has no loss
-            with the parameter or ``end`` counts epochs in a training by iterations.
+            with the parameter, ``begin`` and ``end`` count epochs in a training by iterations, or
+            training ends before ``begin``.
     """
 
     # After RuntimeInfoHook (VERY_HIGH), which records the iteration, before the logger.
@@ -75,8 +75,8 @@ class FocusAnnealingHook(Hook):
             else:
                 check_number(name, value, open_low=schedule == 'exponential')
         check_number('begin', begin)
-        if end is not None and not begin < end:
-            raise ValueError(f'Expected `end` to be above `begin` = {begin}, but got {end}')
+        if end is not None:
+            check_number('end', end, low=begin, open_low=True)
         self.param = param
         self.start_value = start_value
         self.end_value = end_value
@@ -97,15 +97,19 @@ class FocusAnnealingHook(Hook):
         self._losses = [loss for loss in losses if self.param in loss.focus_params]
         if not self._losses:
             found = ', '.join(f'{type(loss).__name__} has {loss.focus_params}' for loss in losses)
-            raise ValueError(f'FocusAnnealingHook found no loss with the parameter {self.param!r} '
-                             f'in the model: {found}')
+            raise ValueError('FocusAnnealingHook found no loss with the parameter '
+                             f'{self.param!r} in the model: {found}')
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError('Expected `by_epoch` of FocusAnnealingHook to be False where training '
                              'goes by iterations, but got True')
         last = runner.max_epochs if self.by_epoch else runner.max_iters
+        if self.begin >= last:
+            raise ValueError('Expected `begin` of FocusAnnealingHook to be below the end of '
+                             f'training, {last}, but got {self.begin}')
         if self.end is not None and self.end > last:
             print_log(f'FocusAnnealingHook moves {self.param} until {self.end}, but training ends '
-                      f'at {last}: it will not reach {self.end_value}', 'current', level=logging.WARNING)
+                      f'at {last}: it will not reach {self.end_value}', 'current',
+                      level=logging.WARNING)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the value of the epoch."""
@@ -122,7 +126,7 @@ class FocusAnnealingHook(Hook):
         unit = len(runner.train_dataloader) if self.by_epoch and self.by_iter else 1
         begin = self.begin * unit
         end = last if self.end is None else self.end * unit
-        value = self.get_value((now - begin) / max(end - begin, 1))
+        value = self.get_value((now - begin) / (end - begin))
         for loss in self._losses:
             setattr(loss, self.param, value)
         runner.message_hub.update_scalar(f'train/{self.param}', float(value))

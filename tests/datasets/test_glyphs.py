@@ -1,0 +1,323 @@
+"""GlyphDataset: what it gives, its cache, its fonts."""
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import default_collate
+from mmpretrain.registry import DATASETS
+from mmpretrain.structures import DataSample
+from PIL import ImageFont
+from torch.utils.data import DataLoader
+
+from frlr_mm.datasets import GlyphDataset
+from frlr_mm.datasets.glyphs import (TEST_FACES, TRAIN_FACES, font_path, glyph_characters,
+                                     render_glyph)
+
+PIPELINE = [dict(type='RandomCrop', crop_size=32, padding=2), dict(type='PackInputs')]
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory):
+    """A folder that tests which do not look at the cache share."""
+    return str(tmp_path_factory.mktemp('glyphs'))
+
+
+def load(data_root, split='train', num_classes=4, samples_per_face=2, **kwargs):
+    return GlyphDataset(split, num_classes, samples_per_face, data_root=str(data_root), **kwargs)
+
+
+def images(dataset):
+    return np.stack([item['img'] for item in dataset])
+
+
+def test_characters():
+    characters = glyph_characters()
+    assert len(characters) == len(set(characters)) == 2162
+    assert list(characters) == sorted(characters)
+    assert ''.join(characters[:5]) == '!"#$%'
+    # One of those that look the same stays: Latin A, neither Greek nor Cyrillic.
+    assert 'A' in characters and not {'\u0391', '\u0410'} & set(characters)
+    assert not [character for character in characters if character.isspace()]
+
+
+def test_faces_of_the_splits_are_disjoint():
+    assert len(TRAIN_FACES) == 9 and len(TEST_FACES) == 3
+    assert not set(TRAIN_FACES) & set(TEST_FACES)
+    assert len({*TRAIN_FACES.values(), *TEST_FACES.values()}) == 12
+
+
+@pytest.mark.parametrize(('split', 'faces'), [('train', TRAIN_FACES), ('test', TEST_FACES)])
+def test_items(data_root, split, faces):
+    dataset = load(data_root, split)
+    assert len(dataset) == 4 * len(faces) * 2
+    assert dataset.CLASSES == glyph_characters()[:4]
+    for item in dataset:
+        assert item['img'].shape == (32, 32, 3) and item['img'].dtype == np.uint8
+        assert (item['img'] == item['img'][..., :1]).all()
+        assert item['img'].max() > 100 and (item['img'] == 0).any()  # white on black
+        assert type(item['gt_label']) is int
+    assert dataset.get_gt_labels().tolist() == sorted(list(range(4)) * len(faces) * 2)
+    assert [dataset[i]['face'] for i in range(0, 2 * len(faces), 2)] == list(faces)
+
+
+def test_images_of_a_character_differ(data_root):
+    dataset = load(data_root)
+    assert len(np.unique(images(dataset), axis=0)) == len(dataset)
+    assert len(np.unique(images(load(data_root, samples_per_face=20)), axis=0)) == 4 * 9 * 20
+
+
+class NoChange:
+    """A generator of the middle of each range: neither shift nor rotation."""
+
+    def uniform(self, low, high, size=None):
+        return np.full(size or (), (low + high) / 2)
+
+
+def test_image_shows_its_character(data_root):
+    """Capital letters look on average most like their own undistorted glyphs (T a little as J)."""
+    dataset = load(data_root, num_classes=60, samples_per_face=4)
+    letters = [i for i, character in enumerate(dataset.CLASSES) if 'A' <= character <= 'Z']
+    assert len(letters) == 26
+    means = images(dataset)[..., 0].reshape(60, -1, 32 * 32).mean(1)[letters]
+    fonts = [ImageFont.truetype(font_path(face), 40, layout_engine=0) for face in TRAIN_FACES]
+    plain = np.stack([
+        np.mean([render_glyph(dataset.CLASSES[i], font, NoChange()) for font in fonts], axis=0)
+        for i in letters]).reshape(26, -1)
+    cosine = (means @ plain.T) / np.outer(*(np.linalg.norm(x, axis=1) for x in (means, plain)))
+    assert (cosine.argmax(1) == np.arange(26)).sum() >= 24
+
+
+def test_depends_on_the_seed_alone(tmp_path):
+    first, again, other = (
+        images(load(tmp_path / name, seed=seed)) for name, seed in (('a', 0), ('b', 0), ('a', 1)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_first_classes_and_samples_stay_the_same(data_root):
+    few, more = load(data_root), load(data_root, num_classes=7, samples_per_face=3)
+    assert more.CLASSES[:4] == few.CLASSES
+    few, more = images(few).reshape(4, 9, 2, -1), images(more).reshape(7, 9, 3, -1)
+    assert np.array_equal(more[:4, :, :2], few)
+
+
+def test_cache_is_used_again(tmp_path, monkeypatch):
+    first = load(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [first.cache_file.name]
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.render_glyph', None)
+    assert np.array_equal(images(load(tmp_path)), images(first))
+
+
+def test_each_set_has_a_cache_of_its_own(tmp_path):
+    changes = [dict(), dict(split='test'), dict(num_classes=5), dict(samples_per_face=1),
+               dict(seed=1)]
+    assert len({load(tmp_path, **change).cache_file for change in changes}) == len(changes)
+    assert len(list(tmp_path.iterdir())) == len(changes)
+
+
+def spoil_half(file):
+    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+
+
+def spoil_header(file):
+    file.write_bytes(file.read_bytes()[:20])
+
+
+def spoil_empty(file):
+    file.write_bytes(b'')
+
+
+def spoil_text(file):
+    file.write_text('not an array')
+
+
+def spoil_zip(file):
+    file.write_bytes(b'PK\x03\x04 the start of an archive')
+
+
+def spoil_shape(file):
+    np.save(file, np.load(file)[1:])
+
+
+def spoil_dtype(file):
+    np.save(file, np.load(file).astype(np.float32))
+
+
+def spoil_objects(file):
+    np.save(file, np.array([None, 'x'], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize('spoil', [spoil_half, spoil_header, spoil_empty, spoil_text, spoil_zip,
+                                   spoil_shape, spoil_dtype, spoil_objects])
+def test_spoiled_cache_is_rendered_again(tmp_path, spoil):
+    dataset = load(tmp_path)
+    expected, good = images(dataset), dataset.cache_file.read_bytes()
+    spoil(dataset.cache_file)
+    assert dataset.cache_file.read_bytes() != good
+    assert np.array_equal(images(load(tmp_path)), expected)
+    assert dataset.cache_file.read_bytes() == good
+
+
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def fill_disk(file, array):
+        file.write(b'half')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(np, 'save', fill_disk)
+    with pytest.raises(OSError, match='No space left'):
+        load(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cache_has_the_rights_of_any_new_file(tmp_path):
+    """Others who share the folder can read it."""
+    tmp_path.joinpath('other').touch()
+    assert load(tmp_path).cache_file.stat().st_mode == tmp_path.joinpath('other').stat().st_mode
+
+
+def load_at_once(data_root, barrier, queue):
+    barrier.wait()
+    queue.put(images(load(data_root, num_classes=20)).tobytes())
+
+
+def test_processes_start_at_once_on_an_empty_cache(tmp_path):
+    context = multiprocessing.get_context('fork')
+    barrier, queue = context.Barrier(4, timeout=60), context.Queue()
+    data_root = tmp_path / 'not' / 'there'
+    processes = [context.Process(target=load_at_once, args=(data_root, barrier, queue))
+                 for _ in range(4)]
+    for process in processes:
+        process.start()
+    results = [queue.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert set(results) == {images(load(data_root, num_classes=20)).tobytes()}
+    assert len(list(data_root.iterdir())) == 1
+
+
+def test_unwritable_data_root():
+    """The error of the file system, with the path, to a user without the right to write."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may write everywhere
+            os.seteuid(65534)
+        with pytest.raises(PermissionError, match=str(folder)):
+            load(folder)
+        with pytest.raises(PermissionError, match=str(folder / 'below')):
+            load(folder / 'below')
+    finally:
+        os.seteuid(user)
+        shutil.rmtree(folder)
+
+
+def test_data_root_is_a_file(tmp_path):
+    file = tmp_path / 'file'
+    file.touch()
+    with pytest.raises(OSError, match=str(file)):
+        load(file)
+
+
+@pytest.fixture
+def fonts(tmp_path, monkeypatch):
+    """A copy of matplotlib's fonts in use; the folder of the files."""
+    folder = tmp_path / 'mpl-data' / 'fonts' / 'ttf'
+    folder.mkdir(parents=True)
+    for face in (*TRAIN_FACES, *TEST_FACES):
+        shutil.copy(font_path(face), folder)
+    monkeypatch.setattr(matplotlib, 'get_data_path', lambda: str(tmp_path / 'mpl-data'))
+    glyph_characters.cache_clear()
+    yield folder
+    glyph_characters.cache_clear()
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_missing_font(fonts, tmp_path, split):
+    file = fonts / 'DejaVuSerif.ttf'
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f'{file} is missing; reinstall matplotlib'):
+        load(tmp_path, split)
+
+
+def test_changed_font(fonts, tmp_path):
+    file = fonts / 'DejaVuSans-BoldOblique.ttf'
+    file.write_bytes(file.read_bytes() + b'\0')
+    with pytest.raises(ValueError, match=f'{file}.*SHA-256.*6edf0283160186af, but got [0-9a-f]+'):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(split='val'), r"`split`.*\('train', 'test'\).*'val'"),
+    (dict(split=None), '`split`.*None'),
+    (dict(num_classes=1), r'`num_classes`.*\[2, 2162\].*1'),
+    (dict(num_classes=2163), r'`num_classes`.*\[2, 2162\].*2163'),
+    (dict(num_classes=10.0), r'`num_classes`.*10\.0'),
+    (dict(samples_per_face=0), '`samples_per_face`.*0'),
+    (dict(samples_per_face=True), '`samples_per_face`.*True'),
+    (dict(seed=-1), '`seed`.*-1'),
+    (dict(seed='0'), "`seed`.*'0'"),
+])
+def test_bad_argument(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_built_by_config_through_a_stock_pipeline(data_root):
+    dataset = DATASETS.build(
+        dict(type='GlyphDataset', split='train', num_classes=4, samples_per_face=2,
+             data_root=data_root, pipeline=PIPELINE))
+    batch = default_collate([dataset[i] for i in (0, 30, 71)])
+    assert batch['inputs'].shape == (3, 3, 32, 32) and batch['inputs'].dtype == torch.uint8
+    assert all(isinstance(sample, DataSample) for sample in batch['data_samples'])
+    assert [sample.gt_label.item() for sample in batch['data_samples']] == [0, 1, 3]
+    assert batch['data_samples'][0].img_shape[:2] == (32, 32)
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_dataloader_workers(data_root, num_workers):
+    dataset = load(data_root, pipeline=[dict(type='PackInputs')])
+    loader = DataLoader(dataset, batch_size=16, num_workers=num_workers,
+                        collate_fn=default_collate)
+    batches = list(loader)
+    inputs = torch.cat([batch['inputs'] for batch in batches])
+    expected = torch.from_numpy(images(load(data_root))).permute(0, 3, 1, 2)
+    assert torch.equal(inputs, expected)
+    labels = [sample.gt_label.item() for batch in batches for sample in batch['data_samples']]
+    assert labels == dataset.get_gt_labels().tolist()
+
+
+def test_items_are_copies(data_root):
+    dataset = load(data_root)
+    dataset[0]['img'][:] = 7
+    assert (dataset[0]['img'] != 7).any()
+
+
+def test_base_arguments(data_root):
+    dataset = load(data_root, indices=5, metainfo=dict(note='x'), lazy_init=True)
+    assert dataset.metainfo['note'] == 'x' and dataset.CLASSES == glyph_characters()[:4]
+    dataset.full_init()
+    assert len(dataset) == 5
+
+
+def test_repr(data_root):
+    text = repr(load(data_root, 'test'))
+    assert 'test (3 faces)' in text and str(load(data_root, 'test').cache_file) in text
+
+
+def test_progress_bar_only_where_it_takes_long(tmp_path, monkeypatch, capsys):
+    load(tmp_path / 'quick')
+    assert 'Rendering' not in capsys.readouterr().out
+    clock = iter(range(10**6))
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.time.monotonic', lambda: next(clock))
+    load(tmp_path / 'slow')
+    assert 'Rendering 72 glyphs' in capsys.readouterr().out

@@ -1,0 +1,62 @@
+"""Both losses under torch.compile: what it captures, and the code that it generates."""
+
+import pytest
+import torch
+
+from tests.functional.cases import LOSSES, loss_and_grad, make_label, make_logits
+
+
+def all_losses(index_score, index, dense_score, dense):
+    """Return four losses in one graph: compiling one takes as long as compiling four of them."""
+    return torch.stack([
+        loss(score, label, **kwargs) for loss, _, kwargs in LOSSES.values()
+        for score, label in ((index_score, index), (dense_score, dense))
+    ])
+
+
+def test_generated_code_equals_eager():
+    scores = [make_logits(4, 6, seed).float().requires_grad_() for seed in (0, 1)]
+    labels = [make_label(kind, 4, 6) for kind in ('index', 'unknown_soft')]
+    arguments = (scores[0], labels[0], scores[1], labels[1])
+    results = []
+    for function in (all_losses, torch.compile(all_losses, fullgraph=True)):
+        values = function(*arguments)
+        factors = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        results.append([values, *torch.autograd.grad((factors * values).sum(), scores)])
+    for eager, compiled in zip(*results):
+        torch.testing.assert_close(compiled, eager)
+
+
+@pytest.mark.parametrize(('name', 'param', 'values'), [
+    ('hs_lr', 'ratio', (1.0, 0.5, 0.2)),
+    ('hs_lr', 'alpha', (1.0, 2.5, 0.5, 'sum')),
+    ('ss_lr', 'gamma', (0.5, 1.0, 2, 0)),
+    ('ss_lr', 'alpha', (1.0, 2.5, 0.5, 'sum')),
+])
+def test_annealed_parameter_stays_in_one_graph(name, param, values):
+    """From its second value on torch.compile makes a number a symbol."""
+    torch.compiler.reset()
+    loss, _, kwargs = LOSSES[name]
+    compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
+    cls_score, label = make_logits(4, 6).float(), make_label('index', 4, 6)
+    for value in values:
+        changed = kwargs | {param: value}
+        torch.testing.assert_close(
+            compiled(cls_score, label, **changed), loss(cls_score, label, **changed))
+
+
+@pytest.mark.parametrize('name', LOSSES)
+@pytest.mark.parametrize('kind', ['index', 'unknown'])
+def test_compiles_into_one_graph(name, kind):
+    torch.compiler.reset()
+    loss, _, kwargs = LOSSES[name]
+    compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
+    weights = dict(weight=torch.rand(4), class_weight=torch.rand(6), avg_factor=4)
+    for num_images in (4, 3, 2):  # from the second on with a dynamic shape
+        weights |= dict(weight=torch.rand(num_images), avg_factor=num_images)
+        cls_score = make_logits(num_images, 6).float()
+        label = make_label(kind, num_images, 6)
+        expected = loss_and_grad(loss, cls_score, label, **weights, **kwargs)
+        actual = loss_and_grad(compiled, cls_score, label, **weights, **kwargs)
+        for a, e in zip(actual, expected):
+            torch.testing.assert_close(a, e)
