@@ -22,8 +22,7 @@ class FusedLinearClsHead(LinearClsHead):
 
     Args:
         *args: As for ``LinearClsHead``.
-        loss (dict | nn.Module): An ``HSLRLoss`` or ``SSLRLoss``, or its config. Defaults to
-            ``dict(type='SSLRLoss')``.
+        loss (dict | nn.Module): An ``HSLRLoss`` or ``SSLRLoss``, or its config.
         **kwargs: As for ``LinearClsHead``; ``cal_acc`` needs the logits and is refused.
 
     Raises:
@@ -31,7 +30,7 @@ class FusedLinearClsHead(LinearClsHead):
         ValueError: If ``cal_acc`` is set.
     """
 
-    def __init__(self, *args: Any, loss: Any = dict(type='SSLRLoss'), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, loss: Any, **kwargs: Any) -> None:
         super().__init__(*args, loss=loss, **kwargs)
         if not isinstance(self.loss_module, FocusRectifiedLoss):
             raise TypeError('Expected `loss` to be an HSLRLoss or an SSLRLoss, but got '
