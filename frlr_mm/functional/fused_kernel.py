@@ -43,9 +43,11 @@ class FusedLinearLoss(Function):
             target += bias[index]
         loss = torch.zeros_like(target)
         least, ties = torch.empty_like(target), torch.empty_like(target)
-        for rows in _row_groups(loss, k, budget):
+        num_rows, num_classes = _tile(features.shape[0], weight, dtype, k, budget)
+        for rows in _steps(features.shape[0], num_rows):
             best = loss.new_full((loss[rows].shape[0], k), -torch.inf)
-            for classes, x in _logits(features[rows], weight, bias, dtype, budget):
+            for classes in _steps(weight.shape[0], num_classes):
+                x = _logits(features[rows], weight, bias, classes, dtype)
                 _place(x, index[rows] - classes.start, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
                 for block in row_blocks(x):
@@ -79,10 +81,12 @@ class FusedLinearLoss(Function):
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if needs_bias else None
         grad_loss = grad_loss[:, None]
-        # The very groups and chunks of forward: other shapes may round the logits otherwise.
-        for rows in _row_groups(kept, ctx.k, ctx.budget):
+        # The very tiles of forward: other shapes may round the logits otherwise.
+        num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, ctx.k, ctx.budget)
+        for rows in _steps(features.shape[0], num_rows):
             least, ties = kept[rows].clone().tensor_split(2, 1)
-            for classes, x in _logits(features[rows], weight, bias, ctx.dtype, ctx.budget):
+            for classes in _steps(weight.shape[0], num_classes):
+                x = _logits(features[rows], weight, bias, classes, ctx.dtype)
                 column = index[rows] - classes.start
                 _place(x, column, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
@@ -110,24 +114,32 @@ class FusedLinearLoss(Function):
         return grad_features, grad_weight, grad_bias, *[None] * 8
 
 
-def _row_groups(rows: Tensor, k: int, budget: int) -> list[slice]:
-    # Hard selection holds k values a row; on a GPU also what merges a chunk with them.
-    bytes_a_row = k * rows.element_size() * (1 if rows.device.type == 'cpu' else 7)
-    size = rows.shape[0] if k == 0 else max(1, budget // 2 // bytes_a_row)
-    return [slice(i, min(i + size, rows.shape[0])) for i in range(0, rows.shape[0], size or 1)]
+def _tile(num_images: int, weight: Tensor, dtype: torch.dtype, k: int,
+          budget: int) -> tuple[int, int]:
+    """Return how many rows and how many classes of logits to hold at once."""
+    num_classes, num_channels = weight.shape
+    numbers = budget // (8 if dtype == torch.float64 else 4)
+    # A CPU works in small blocks. A GPU holds what it computes of the logits, and what merges them
+    # with the selected values; in half precision there are copies of the weights.
+    copies, selected = (2, k) if weight.device.type == 'cpu' else (8, 7 * k)
+    a_class = 0 if weight.dtype == dtype else 2 * num_channels
+    num_rows = num_images
+    if k:
+        # To merge a chunk costs k comparisons more than its size: rather fewer rows than classes.
+        num_rows = min(num_rows, numbers // (selected + copies * min(num_classes, 2 * k)))
+    num_rows = max(1, num_rows)
+    room = numbers - selected * num_rows
+    return num_rows, min(num_classes, max(1, room // (copies * num_rows + a_class)))
 
 
-def _logits(features: Tensor, weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype,
-            budget: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield chunks of classes and the logits of them."""
-    num_images, num_channels = features.shape
-    # The logits and what is computed from them, and in half precision a copy of the weights.
-    bytes_a_class = 4 * (8 * num_images + 2 * num_channels)
-    size = max(1, budget // 2 // bytes_a_class)
-    for start in range(0, weight.shape[0], size):
-        classes = slice(start, min(start + size, weight.shape[0]))
-        x = to_accumulation_dtype(features.to(dtype) @ weight[classes].to(dtype).t())
-        yield classes, x if bias is None else x.add_(bias[classes])
+def _steps(size: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Optional[Tensor], classes: slice,
+            dtype: torch.dtype) -> Tensor:
+    x = to_accumulation_dtype(features.to(dtype) @ weight[classes].to(dtype).t())
+    return x if bias is None else x.add_(bias[classes])
 
 
 def _selection_key(x: Tensor, class_weight: Optional[Tensor]) -> Tensor:

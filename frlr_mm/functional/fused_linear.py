@@ -153,10 +153,13 @@ def _check_fused(features: Tensor, weight: Tensor, bias: Optional[Tensor], label
     if not is_index_label(label):
         raise ValueError('Expected `label` to hold class indices (N,): the fused losses take no '
                          f'dense targets, but got shape {tuple(label.shape)}')
+    if sample_weight is not None and sample_weight.shape != features.shape[:1]:
+        raise ValueError(f'Expected `sample_weight` to have shape ({features.shape[0]},), one for '
+                         f'each image, but got {tuple(sample_weight.shape)}')
     check_number('chunk_budget', chunk_budget, open_low=True)
     # The logits that there will never be, as far as their shape and dtype are asked for.
     cls_score = features.detach().new_empty(()).expand(features.shape[0], weight.shape[0])
-    check_inputs(cls_score, label, sample_weight, class_weight, pos_weight, reduction, avg_factor)
+    check_inputs(cls_score, label, None, class_weight, pos_weight, reduction, avg_factor)
 
 
 def _images_loss(features: Tensor, weight: Tensor, bias: Optional[Tensor], label: Tensor,

@@ -8,10 +8,7 @@ once. Peak memory counts what torch allocates during one forward and backward pa
 
 import argparse
 import csv
-import gc
-import json
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -19,11 +16,10 @@ from typing import Callable
 
 import torch
 import torch.nn.functional as F
-from machine import describe
+from machine import describe, peak_memory
 from mmpretrain.models import AsymmetricLoss
 from report_losses import write_report
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torchvision.ops import sigmoid_focal_loss
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,29 +84,6 @@ def run_once(function: Callable, inputs: list[Tensor], now: Callable) -> tuple[f
     return middle - start, end - middle, end - start
 
 
-def peak_memory(function: Callable, inputs: list[Tensor]) -> int:
-    """Return the peak of what one forward and backward pass holds beyond its inputs, in bytes."""
-    for tensor in inputs:
-        tensor.grad = None
-    gc.collect()
-    if inputs[0].is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function(*inputs).backward()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        function(*inputs).backward()
-    with tempfile.NamedTemporaryFile(suffix='.json') as trace:
-        recorded.export_chrome_trace(trace.name)
-        events = json.loads(Path(trace.name).read_text())['traceEvents']
-    changes = [event for event in events if event['name'] == '[memory]']
-    held = peak = 0
-    for event in sorted(changes, key=lambda event: event['ts']):
-        held += event['args']['Bytes']
-        peak = max(peak, held)
-    return peak
-
-
 def clock(device: str, threads: int) -> Callable[[], float]:
     if device == 'cuda':
         def now() -> float:
@@ -124,7 +97,11 @@ def measure(functions: dict[str, Callable], inputs: list[Tensor], rounds: int,
             baselines: dict[str, str], now: Callable) -> list[dict]:
     """Return a row for each function and part, all functions in turn in each round."""
     times: dict[str, list] = {name: [] for name in functions}
-    peaks = {name: peak_memory(function, inputs) for name, function in functions.items()}
+    peaks = {}
+    for name, function in functions.items():
+        for tensor in inputs:
+            tensor.grad = None
+        peaks[name] = peak_memory(lambda: function(*inputs).backward(), inputs[0].device.type)
     for i in range(rounds + 1):  # the first one warms up
         for name, function in functions.items():
             values = run_once(function, inputs, now)
@@ -161,7 +138,8 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
                       row['ratio_p50'], 'x', row['peak_bytes'], 'bytes', flush=True)
 
     for n, c in QUICK_SIZES if args.quick else SIZES:
-        score, label = 3 * torch.randn(n, c, generator=generator), torch.randint(c, (n, ))
+        score, label = 3 * torch.randn(n, c, generator=generator), torch.randint(
+            c, (n, ), generator=generator)
         for dtype in ('float32', 'bfloat16'):
             x = score.to(args.device, getattr(torch, dtype), copy=True).requires_grad_()
             functions = plain_losses(c, args.compiled)
@@ -175,7 +153,7 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
         shapes = [(n, d), (c, d), (c, )]
         inputs = [torch.randn(shape, generator=generator).mul_(0.05).to(args.device)
                   .requires_grad_() for shape in shapes]
-        inputs.append(torch.randint(c, (n, )).to(args.device))
+        inputs.append(torch.randint(c, (n, ), generator=generator).to(args.device))
         functions = fused_losses()
         names = list(functions)
         baselines = {name: names[i - i % 2] for i, name in enumerate(names)}

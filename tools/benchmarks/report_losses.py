@@ -30,7 +30,8 @@ def _table(rows: list[dict]) -> list[str]:
         f'{about["date"]} UTC, {about["clock"]}. Forward and backward; median, and 20th to 80th '
         'percentile. Ratios are to the baseline of the same round. Peak memory is what is '
         'allocated beyond the inputs, their gradients included, in units of N x C x 4 bytes (of '
-        'the logits in float32). `naive` is the formula as published. Not measured: GPU.', '',
+        'the logits in float32); for a classifier with D channels, in MiB beyond the gradients. '
+        '`naive` is the formula as published.', '',
         '| N x C | dtype | function | ms | ratio | to | forward ms | peak |',
         '|---|---|---|---|---|---|---|---|',
     ]
@@ -39,12 +40,15 @@ def _table(rows: list[dict]) -> list[str]:
         if row['part'] != 'full':
             continue
         size = f'{int(row["N"]):,} x {int(row["C"]):,}' + (f', D {row["D"]}' if row['D'] else '')
-        peak = int(row['peak_bytes']) / (4 * int(row['N']) * int(row['C']))
+        peak = f'{int(row["peak_bytes"]) / (4 * int(row["N"]) * int(row["C"])):.2f}'
+        if row['D']:
+            grads = int(row['C']) * (int(row['D']) + 1) + int(row['N']) * int(row['D'])
+            peak = f'{(int(row["peak_bytes"]) - 4 * grads) / 2**20:.0f} MiB'
         lines.append(
             f'| {size} | {row["dtype"]} | {row["function"]} '
             f'| {row["p50_ms"]} ({row["p20_ms"]} to {row["p80_ms"]}) '
             f'| {row["ratio_p50"]} ({row["ratio_p20"]} to {row["ratio_p80"]}) '
-            f'| {row["baseline"]} | {forward[_key(row)]["p50_ms"]} | {peak:.2f} |')
+            f'| {row["baseline"]} | {forward[_key(row)]["p50_ms"]} | {peak} |')
     return lines
 
 
