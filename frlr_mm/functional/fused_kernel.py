@@ -58,6 +58,7 @@ class FusedLinearLoss(Function):
                     terms = soft_terms(x[block], gamma)[2]
                     terms = terms if each is None else terms.mul_(each)
                     loss[rows][block] += terms.sum(1, keepdim=True)
+                del x  # before the next chunk's are made
             if k:
                 least[rows] = best.amin(1, keepdim=True)
                 ties[rows] = (best == least[rows]).sum(1, keepdim=True).to(best.dtype)
@@ -107,6 +108,7 @@ class FusedLinearLoss(Function):
                     _add_product(grad_weight[classes], x.t(), inputs)
                 if needs_bias:
                     grad_bias[classes] += x.sum(0, dtype=grad_bias.dtype)
+                del x
         if needs_features:
             grad_features = grad_features.to(features.dtype)
         if needs_bias:

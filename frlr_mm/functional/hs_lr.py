@@ -137,6 +137,7 @@ def _select(x: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return x.gather(1, chosen), chosen
 
 
+@torch.no_grad()
 def _index_loss(score: Tensor, index: Tensor, scale: float, k: int,
                 class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
                 with_grad: bool) -> tuple[Tensor, Optional[tuple]]:
@@ -161,6 +162,7 @@ def _index_loss(score: Tensor, index: Tensor, scale: float, k: int,
     return loss, (chosen, slope, index, positive_slope) if with_grad else None
 
 
+@torch.no_grad()
 def _dense_loss(score: Tensor, label: Tensor, scales: tuple, alpha: Alpha, ratio: float,
                 class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
                 with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:

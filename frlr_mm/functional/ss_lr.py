@@ -105,6 +105,7 @@ def soft_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:
     return torch.lerp(terms.mul_(gamma), focus, p, out=p)
 
 
+@torch.no_grad()
 def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
                with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
@@ -135,9 +136,11 @@ def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
         if grad is not None:
             slope = soft_slope(p, focus, terms, gamma)
             slope.scatter_(1, target, positive_slope[rows])
+        del p, focus, terms  # before the next block's are made
     return loss, grad
 
 
+@torch.no_grad()
 def _dense_loss(score: Tensor, label: Tensor, scales: tuple, gamma: float,
                 class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
                 with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
@@ -152,4 +155,5 @@ def _dense_loss(score: Tensor, label: Tensor, scales: tuple, gamma: float,
         if grad is not None:
             slope = soft_slope(p, focus, terms, gamma)
             slope.sub_(positive.mul_((-x).sigmoid()))
+        del p, focus, terms, positive, negative
     return loss, grad

@@ -54,6 +54,7 @@ def plain_losses(num_classes: int, compiled: bool) -> dict[str, Callable]:
         'AsymmetricLoss': lambda x, y: asymmetric_loss(x, y),
     }
     if compiled:
+        torch.compiler.reset()  # else a second size is compiled for any size
         losses['ss_lr compiled'] = torch.compile(ss_lr_loss, fullgraph=True)
         losses['hs_lr compiled'] = torch.compile(hs_lr_loss, fullgraph=True)
     return losses
