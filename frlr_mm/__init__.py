@@ -12,4 +12,4 @@ from . import datasets, hooks, models  # noqa: E402 (mmpretrain imports only onc
 
 __version__ = '0.1.0'
 
-__all__ = ['compat', 'datasets', 'hooks', 'models', '__version__']
+__all__ = ['__version__', 'compat', 'datasets', 'hooks', 'models']

@@ -6,17 +6,17 @@ import importlib.util
 import inspect
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Iterator
 
 import mmpretrain
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .compat import adapt_config_to_cpu
+from .compat import adapt_config_to_cpu, ignore_known_log_lines
 
 # Top-level fields that mmengine and the stock command lines read, besides Runner's arguments.
 _FURTHER_FIELDS = {
@@ -45,9 +45,10 @@ def load_stock_tool(name: str) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: reinstall mmpretrain with pip or mim')
     spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', path)
+    assert spec is not None and spec.loader is not None, 'a .py file always has a loader'
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    tool.DictAction = _CheckedDictAction
+    tool.DictAction = _CheckedDictAction  # type: ignore[attr-defined]
     return tool
 
 
@@ -55,7 +56,7 @@ class _CheckedDictAction(DictAction):
     """``--cfg-options`` that names a pair without '=' in place of a traceback."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-                 values: list[str], option_string: str = None) -> None:
+                 values: list[str], option_string: str | None = None) -> None:
         for pair in values:
             if '=' not in pair:
                 parser.error(f'argument {option_string}: expected KEY=VALUE, but got {pair!r}')
@@ -78,6 +79,12 @@ def one_line_errors() -> Iterator[None]:
         line = ' '.join(str(text).split()) or type(error).__name__
         sys.exit(f'{Path(sys.argv[0]).name}: error: {line} '
                  '(FRLR_TRACEBACK=1 shows where it comes from)')
+
+
+def check_checkpoint(path: str) -> None:
+    """Raise a FileNotFoundError unless ``path`` is a file or names another storage (http...)."""
+    if '://' not in path and not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint not found: {path}')
 
 
 def read_config(stock: ModuleType, args: argparse.Namespace) -> Config:
@@ -116,4 +123,6 @@ def check_cfg_options(cfg: Config, options: dict) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config as the stock command lines do."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    ignore_known_log_lines(runner.logger)
+    return runner

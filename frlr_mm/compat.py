@@ -10,8 +10,10 @@ import importlib.util
 import logging
 import os
 import pickle
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any
 
 import mmengine.config.config
 import mmengine.hub.hub
@@ -31,9 +33,21 @@ from mmengine.runner.amp import autocast
 
 def apply() -> None:
     """Mend what can be mended once for the process."""
+    ignore_known_warnings()
     find_packages_without_pkg_resources()
     allow_checkpoint_types()
     load_urls_weights_only()
+
+
+def ignore_known_warnings() -> None:
+    """Ignore what every run on mmcv-lite warns of: operators that no recipe here uses."""
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+
+
+def ignore_known_log_lines(logger: logging.Logger) -> None:
+    """Drop the two lines by which mmengine's own hooks warn of mmengine's own deprecations."""
+    logger.addFilter(lambda record: not str(record.msg).startswith(
+        ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')))
 
 
 def find_packages_without_pkg_resources() -> None:
@@ -94,7 +108,9 @@ def allow_checkpoint_types() -> None:
     """
     if not hasattr(torch.serialization, 'add_safe_globals'):
         return  # older than torch 2.5, which does not restrict checkpoints by default
-    reconstruct, scalar = np._core.multiarray._reconstruct, np._core.multiarray.scalar
+    # What NumPy's own pickles call; where it lives depends on the version.
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals([
         HistoryBuffer,
         OneCycleParamScheduler,
@@ -172,6 +188,7 @@ def adapt_config_to_cpu(cfg: Config) -> None:
         dist.init_process_group('gloo')
     wrapper = dict(
         type='MMDistributedDataParallel',
+        device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = wrapper | (cfg.get('model_wrapper_cfg') or {})

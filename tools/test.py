@@ -1,12 +1,15 @@
 """Test a checkpoint: mmpretrain's options, on today's stack and on machines without a GPU too."""
 
-import os
-from urllib.parse import urlparse
-
 import mmengine
 from mmengine.evaluator import DumpResults
 
-from frlr_mm.cli import build_runner, load_stock_tool, one_line_errors, read_config
+from frlr_mm.cli import (
+    build_runner,
+    check_checkpoint,
+    load_stock_tool,
+    one_line_errors,
+    read_config,
+)
 
 
 def main() -> None:
@@ -16,8 +19,7 @@ def main() -> None:
         args = stock.parse_args()
         if args.out is None and args.out_item is not None:
             raise ValueError('--out-item needs --out, the file to write')
-        if not urlparse(args.checkpoint).scheme and not os.path.isfile(args.checkpoint):
-            raise FileNotFoundError(f'checkpoint not found: {args.checkpoint}')
+        check_checkpoint(args.checkpoint)
         cfg = read_config(stock, args)
         runner = build_runner(cfg)
         _ = runner.test_loop

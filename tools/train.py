@@ -1,6 +1,12 @@
 """Train a model: mmpretrain's options, on today's stack and on machines without a GPU too."""
 
-from frlr_mm.cli import build_runner, load_stock_tool, one_line_errors, read_config
+from frlr_mm.cli import (
+    build_runner,
+    check_checkpoint,
+    load_stock_tool,
+    one_line_errors,
+    read_config,
+)
 
 
 def main() -> None:
@@ -8,6 +14,8 @@ def main() -> None:
     with one_line_errors():
         stock = load_stock_tool('train')
         args = stock.parse_args()
+        if args.resume not in (None, 'auto'):
+            check_checkpoint(args.resume)
         cfg = read_config(stock, args)
         runner = build_runner(cfg)
         # Built here rather than in `train`, so that missing data is one line as well.

@@ -6,9 +6,9 @@ import math
 import os
 import time
 import uuid
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import matplotlib
 import numpy as np
@@ -78,7 +78,7 @@ def font_path(face: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph_characters() -> tuple[str, ...]:
     """Return the characters that every face has and that look different in every face.
 
@@ -95,9 +95,10 @@ def glyph_characters() -> tuple[str, ...]:
     for code in sorted(shared):
         outlines = [_outline(font, code) for font in fonts]
         is_blank = any(not vertices for vertices, _ in outlines)
-        if is_blank or any(outline in known for outline, known in zip(outlines, seen)):
+        pairs = list(zip(outlines, seen, strict=True))
+        if is_blank or any(outline in known for outline, known in pairs):
             continue
-        for outline, known in zip(outlines, seen):
+        for outline, known in pairs:
             known.add(outline)
         characters.append(chr(code))
     return tuple(characters)
@@ -172,7 +173,7 @@ class GlyphDataset(BaseDataset):
                  seed: int = 0,
                  data_root: str = 'data/glyphs',
                  metainfo: Optional[dict] = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         if split not in FACES:
             raise ValueError(f'Expected `split` to be one of {tuple(FACES)}, but got {split!r}')
         characters = glyph_characters()
@@ -209,7 +210,7 @@ class GlyphDataset(BaseDataset):
             _save_atomically(self.cache_file, images)
         return [
             dict(img=np.repeat(image[..., None], 3, axis=2), gt_label=label, face=face)
-            for image, (label, face) in zip(images, samples)
+            for image, (label, face) in zip(images, samples, strict=True)
         ]
 
     def _load_images(self, num_images: int) -> Optional[np.ndarray]:
@@ -229,8 +230,9 @@ class GlyphDataset(BaseDataset):
         return images
 
     def _render_images(self, num_images: int) -> np.ndarray:
+        layout = ImageFont.Layout.BASIC
         fonts = {
-            face: ImageFont.truetype(font_path(face), _FONT_SIZE, layout_engine=0)
+            face: ImageFont.truetype(font_path(face), _FONT_SIZE, layout_engine=layout)
             for face in FACES[self.split]
         }
         images = np.empty((num_images, IMAGE_SIZE, IMAGE_SIZE), np.uint8)

@@ -24,8 +24,9 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = ma
         raise TypeError(f'Expected `{name}` to be a number, but got {value!r}')
     # Comparisons alone, false for a NaN: torch.compile turns a number that changes between calls
     # into a symbol, which it can compare but not hand to math.isfinite.
-    inside = (low < value if open_low else low <= value) and value <= high and value < math.inf
-    if not inside:
+    # (mypy does not know that a Real can be compared.)
+    above = low < value if open_low else low <= value  # type: ignore[operator]
+    if not (above and value <= high and value < math.inf):
         bounds = f'{"(" if open_low else "["}{low:g}, {high:g}{")" if high == math.inf else "]"}'
         raise ValueError(f'Expected `{name}` to be in {bounds}, but got {value}')
 

@@ -4,7 +4,8 @@ Logistic losses need no normaliser over the classes, so that the classes can be 
 forward sums the terms of each chunk and drops its logits, backward computes them once more.
 """
 
-from typing import Any, Iterator, Optional, Union
+from collections.abc import Iterator
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def _place(matrix: Tensor, column: Tensor, value: Union[float, Tensor]) -> None:
     matrix.scatter_(1, column, torch.where(exists, value, matrix.gather(1, column)))
 
 
-class FusedLinearLoss(Function):
+class _FusedLinearLoss(Function):
     """The images' losses of a linear classifier, its logits computed chunk by chunk, twice.
 
     ``k`` is 0 for soft selection. Hard selection keeps, of each row, the smallest selected value
@@ -77,10 +78,10 @@ class FusedLinearLoss(Function):
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple:
         refuse_second_derivative()
         features, weight, bias, index, _, class_weight, target_slope, kept = ctx.saved_tensors
-        needs_features, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        grad_features = torch.zeros_like(features, dtype=kept.dtype) if needs_features else None
-        grad_weight = torch.zeros_like(weight) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if needs_bias else None
+        wanted = ctx.needs_input_grad
+        grad_features = torch.zeros_like(features, dtype=kept.dtype) if wanted[0] else None
+        grad_weight = torch.zeros_like(weight) if wanted[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if wanted[2] else None
         grad_loss = grad_loss[:, None]
         # The very tiles of forward: other shapes may round the logits otherwise.
         num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, ctx.k, ctx.budget)
@@ -102,16 +103,16 @@ class FusedLinearLoss(Function):
                 _place(x, column, target_slope[rows])
                 x.mul_(grad_loss[rows])
                 x, inputs = x.to(ctx.dtype), features[rows].to(ctx.dtype)
-                if needs_features:
+                if grad_features is not None:
                     _add_product(grad_features[rows], x, weight[classes].to(ctx.dtype))
-                if needs_weight:
+                if grad_weight is not None:
                     _add_product(grad_weight[classes], x.t(), inputs)
-                if needs_bias:
+                if grad_bias is not None:
                     grad_bias[classes] += x.sum(0, dtype=grad_bias.dtype)
                 del x
-        if needs_features:
+        if grad_features is not None:
             grad_features = grad_features.to(features.dtype)
-        if needs_bias:
+        if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
         return grad_features, grad_weight, grad_bias, *[None] * 8
 
@@ -163,3 +164,37 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total.addmm_(a, b)
     else:
         total += a @ b
+
+
+def fused_images_loss(features: Tensor, weight: Tensor, bias: Optional[Tensor], label: Tensor,
+                      scale: float, gamma: float, k: int, class_weight: Optional[Tensor],
+                      pos_weight: Optional[Tensor], chunk_budget: int) -> Tensor:
+    """Compute the images' losses of a linear classifier, differentiable once.
+
+    Args:
+        features (Tensor): (N, D).
+        weight (Tensor): (C, D).
+        bias (Tensor, optional): (C,).
+        label (Tensor): Class indices (N,) or (N, 1).
+        scale (float): The factor of each negative term.
+        gamma (float): The temperature of soft selection.
+        k (int): How many negatives of a row hard selection takes; 0 for soft selection.
+        class_weight (Tensor, optional): (C,).
+        pos_weight (Tensor, optional): (C,).
+        chunk_budget (int): In bytes.
+
+    Returns:
+        Tensor: (N,), in the accumulation dtype.
+    """
+    index = label.view(-1, 1).long()
+    factor = torch.ones_like(index, dtype=empty_accumulation(features).dtype)
+    for class_factor in (class_weight, pos_weight):
+        if class_factor is not None:
+            factor = factor * class_factor.to(factor)[index]
+    device, dtype = features.device.type, features.dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    with torch.autocast(device, enabled=False):
+        loss, *_ = _FusedLinearLoss.apply(features, weight, bias, index, factor, class_weight,
+                                          scale, gamma, k, dtype, int(chunk_budget))
+    return loss

@@ -2,12 +2,10 @@
 
 from typing import Optional, Union
 
-import torch
 from torch import Tensor
 
-from .common import (Alpha, check_alpha, check_inputs, check_number, empty_accumulation,
-                     is_index_label, reduce_loss)
-from .fused_kernel import FusedLinearLoss
+from .common import Alpha, check_alpha, check_inputs, check_number, is_index_label, reduce_loss
+from .fused_kernel import fused_images_loss
 from .hs_lr import check_ratio, num_selected
 
 CHUNK_BUDGET = 256 * 2**20
@@ -69,8 +67,8 @@ def fused_linear_ss_lr_loss(features: Tensor,
     _check_fused(features, weight, bias, label, sample_weight, class_weight, pos_weight,
                  reduction, avg_factor, chunk_budget)
     scale = 1.0 if alpha == 'sum' else float(alpha) / (weight.shape[0] - 1)
-    loss = _images_loss(features, weight, bias, label, scale, gamma, 0, class_weight, pos_weight,
-                        chunk_budget)
+    loss = fused_images_loss(features, weight, bias, label, scale, gamma, 0, class_weight,
+                             pos_weight, chunk_budget)
     return reduce_loss(loss, sample_weight, reduction, avg_factor)
 
 
@@ -131,8 +129,8 @@ def fused_linear_hs_lr_loss(features: Tensor,
                  reduction, avg_factor, chunk_budget)
     k = num_selected(weight.shape[0], ratio)
     scale = 1.0 if alpha == 'sum' else float(alpha) / k
-    loss = _images_loss(features, weight, bias, label, scale, 0.0, k, class_weight, pos_weight,
-                        chunk_budget)
+    loss = fused_images_loss(features, weight, bias, label, scale, 0.0, k, class_weight,
+                             pos_weight, chunk_budget)
     return reduce_loss(loss, sample_weight, reduction, avg_factor)
 
 
@@ -160,20 +158,3 @@ def _check_fused(features: Tensor, weight: Tensor, bias: Optional[Tensor], label
     # The logits that there will never be, as far as their shape and dtype are asked for.
     cls_score = features.detach().new_empty(()).expand(features.shape[0], weight.shape[0])
     check_inputs(cls_score, label, None, class_weight, pos_weight, reduction, avg_factor)
-
-
-def _images_loss(features: Tensor, weight: Tensor, bias: Optional[Tensor], label: Tensor,
-                 scale: float, gamma: float, k: int, class_weight: Optional[Tensor],
-                 pos_weight: Optional[Tensor], chunk_budget: int) -> Tensor:
-    index = label.view(-1, 1).long()
-    factor = torch.ones_like(index, dtype=empty_accumulation(features).dtype)
-    for class_factor in (class_weight, pos_weight):
-        if class_factor is not None:
-            factor = factor * class_factor.to(factor)[index]
-    device, dtype = features.device.type, features.dtype
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-    with torch.autocast(device, enabled=False):
-        loss, *_ = FusedLinearLoss.apply(features, weight, bias, index, factor, class_weight,
-                                         scale, gamma, k, dtype, int(chunk_budget))
-    return loss

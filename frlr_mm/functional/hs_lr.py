@@ -7,13 +7,30 @@ import torch
 from torch import Tensor
 
 from . import ss_lr
-from .common import (Alpha, check_alpha, check_inputs, check_number,
-                     empty_accumulation, is_index_label, mean_over_ranks, reduce_loss,
-                     safe_reciprocal, to_accumulation_dtype)
-from .kernels import (attach_gradient, attach_sparse_gradient, count_dense_label, index_positive,
-                      row_blocks, softplus, takes_gradient, weigh_dense_label)
+from .common import (
+    Alpha,
+    check_alpha,
+    check_inputs,
+    check_number,
+    empty_accumulation,
+    is_index_label,
+    mean_over_ranks,
+    reduce_loss,
+    safe_reciprocal,
+    to_accumulation_dtype,
+)
+from .kernels import (
+    attach_gradient,
+    attach_sparse_gradient,
+    count_dense_label,
+    index_positive,
+    row_blocks,
+    softplus,
+    takes_gradient,
+    weigh_dense_label,
+)
 
-# floor(1000 * 0.29) is 289 in floating point. No ratio that means something differs by less.
+# floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
 _FLOOR_TOLERANCE = 1e-6
 
 

@@ -5,11 +5,27 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-from .common import (Alpha, check_alpha, check_inputs, check_number, empty_accumulation,
-                     is_index_label, mean_over_ranks, reduce_loss, safe_reciprocal,
-                     to_accumulation_dtype)
-from .kernels import (attach_gradient, count_dense_label, index_positive, row_blocks, softplus,
-                      takes_gradient, weigh_dense_label)
+from .common import (
+    Alpha,
+    check_alpha,
+    check_inputs,
+    check_number,
+    empty_accumulation,
+    is_index_label,
+    mean_over_ranks,
+    reduce_loss,
+    safe_reciprocal,
+    to_accumulation_dtype,
+)
+from .kernels import (
+    attach_gradient,
+    count_dense_label,
+    index_positive,
+    row_blocks,
+    softplus,
+    takes_gradient,
+    weigh_dense_label,
+)
 
 
 def ss_lr_loss(cls_score: Tensor,

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -100,8 +101,8 @@ class FocusAnnealingHook(Hook):
             raise ValueError('FocusAnnealingHook found no loss with the parameter '
                              f'{self.param!r} in the model: {found}')
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
-            raise ValueError('Expected `by_epoch` of FocusAnnealingHook to be False where training '
-                             'goes by iterations, but got True')
+            raise ValueError('Expected `by_epoch` of FocusAnnealingHook to be False where '
+                             'training goes by iterations, but got True')
         last = runner.max_epochs if self.by_epoch else runner.max_iters
         if self.begin >= last:
             raise ValueError('Expected `begin` of FocusAnnealingHook to be below the end of '

@@ -1,10 +1,6 @@
-"""GlyphDataset: what it gives, its cache, its fonts."""
+"""GlyphDataset: what it gives, and its fonts."""
 
-import multiprocessing
-import os
 import shutil
-import tempfile
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -16,9 +12,14 @@ from mmpretrain.structures import DataSample
 from PIL import ImageFont
 from torch.utils.data import DataLoader
 
-from frlr_mm.datasets import GlyphDataset
-from frlr_mm.datasets.glyphs import (TEST_FACES, TRAIN_FACES, font_path, glyph_characters,
-                                     render_glyph)
+from frlr_mm.datasets.glyphs import (
+    TEST_FACES,
+    TRAIN_FACES,
+    font_path,
+    glyph_characters,
+    render_glyph,
+)
+from tests.datasets.glyph_cases import images, load
 
 PIPELINE = [dict(type='RandomCrop', crop_size=32, padding=2), dict(type='PackInputs')]
 
@@ -27,14 +28,6 @@ PIPELINE = [dict(type='RandomCrop', crop_size=32, padding=2), dict(type='PackInp
 def data_root(tmp_path_factory):
     """A folder that tests which do not look at the cache share."""
     return str(tmp_path_factory.mktemp('glyphs'))
-
-
-def load(data_root, split='train', num_classes=4, samples_per_face=2, **kwargs):
-    return GlyphDataset(split, num_classes, samples_per_face, data_root=str(data_root), **kwargs)
-
-
-def images(dataset):
-    return np.stack([item['img'] for item in dataset])
 
 
 def test_characters():
@@ -57,7 +50,7 @@ def test_faces_of_the_splits_are_disjoint():
 def test_items(data_root, split, faces):
     dataset = load(data_root, split)
     assert len(dataset) == 4 * len(faces) * 2
-    assert dataset.CLASSES == glyph_characters()[:4]
+    assert glyph_characters()[:4] == dataset.CLASSES
     for item in dataset:
         assert item['img'].shape == (32, 32, 3) and item['img'].dtype == np.uint8
         assert (item['img'] == item['img'][..., :1]).all()
@@ -108,123 +101,11 @@ def test_first_classes_and_samples_stay_the_same(data_root):
     assert np.array_equal(more[:4, :, :2], few)
 
 
-def test_cache_is_used_again(tmp_path, monkeypatch):
-    first = load(tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == [first.cache_file.name]
-    monkeypatch.setattr('frlr_mm.datasets.glyphs.render_glyph', None)
-    assert np.array_equal(images(load(tmp_path)), images(first))
-
-
-def test_each_set_has_a_cache_of_its_own(tmp_path):
-    changes = [dict(), dict(split='test'), dict(num_classes=5), dict(samples_per_face=1),
-               dict(seed=1)]
-    assert len({load(tmp_path, **change).cache_file for change in changes}) == len(changes)
-    assert len(list(tmp_path.iterdir())) == len(changes)
-
-
-def spoil_half(file):
-    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
-
-
-def spoil_header(file):
-    file.write_bytes(file.read_bytes()[:20])
-
-
-def spoil_empty(file):
-    file.write_bytes(b'')
-
-
-def spoil_text(file):
-    file.write_text('not an array')
-
-
-def spoil_zip(file):
-    file.write_bytes(b'PK\x03\x04 the start of an archive')
-
-
-def spoil_shape(file):
-    np.save(file, np.load(file)[1:])
-
-
-def spoil_dtype(file):
-    np.save(file, np.load(file).astype(np.float32))
-
-
-def spoil_objects(file):
-    np.save(file, np.array([None, 'x'], dtype=object), allow_pickle=True)
-
-
-@pytest.mark.parametrize('spoil', [spoil_half, spoil_header, spoil_empty, spoil_text, spoil_zip,
-                                   spoil_shape, spoil_dtype, spoil_objects])
-def test_spoiled_cache_is_rendered_again(tmp_path, spoil):
-    dataset = load(tmp_path)
-    expected, good = images(dataset), dataset.cache_file.read_bytes()
-    spoil(dataset.cache_file)
-    assert dataset.cache_file.read_bytes() != good
-    assert np.array_equal(images(load(tmp_path)), expected)
-    assert dataset.cache_file.read_bytes() == good
-
-
-def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    def fill_disk(file, array):
-        file.write(b'half')
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(np, 'save', fill_disk)
-    with pytest.raises(OSError, match='No space left'):
-        load(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_cache_has_the_rights_of_any_new_file(tmp_path):
-    """Others who share the folder can read it."""
-    tmp_path.joinpath('other').touch()
-    assert load(tmp_path).cache_file.stat().st_mode == tmp_path.joinpath('other').stat().st_mode
-
-
-def load_at_once(data_root, barrier, queue):
-    barrier.wait()
-    queue.put(images(load(data_root, num_classes=20)).tobytes())
-
-
-def test_processes_start_at_once_on_an_empty_cache(tmp_path):
-    context = multiprocessing.get_context('fork')
-    barrier, queue = context.Barrier(4, timeout=60), context.Queue()
-    data_root = tmp_path / 'not' / 'there'
-    processes = [context.Process(target=load_at_once, args=(data_root, barrier, queue))
-                 for _ in range(4)]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0] * 4
-    assert set(results) == {images(load(data_root, num_classes=20)).tobytes()}
-    assert len(list(data_root.iterdir())) == 1
-
-
-def test_unwritable_data_root():
-    """The error of the file system, with the path, to a user without the right to write."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
-    user = os.geteuid()
-    try:
-        if user == 0:  # who may write everywhere
-            os.seteuid(65534)
-        with pytest.raises(PermissionError, match=str(folder)):
-            load(folder)
-        with pytest.raises(PermissionError, match=str(folder / 'below')):
-            load(folder / 'below')
-    finally:
-        os.seteuid(user)
-        shutil.rmtree(folder)
-
-
-def test_data_root_is_a_file(tmp_path):
-    file = tmp_path / 'file'
-    file.touch()
-    with pytest.raises(OSError, match=str(file)):
-        load(file)
+def test_each_image_has_a_distortion_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.render_glyph',
+                        lambda character, font, rng: rng.integers(256, size=(32, 32)))
+    both = [images(load(tmp_path, split)) for split in ('train', 'test')]
+    assert len(np.unique(np.concatenate(both), axis=0)) == 4 * 12 * 2
 
 
 @pytest.fixture
@@ -304,7 +185,7 @@ def test_items_are_copies(data_root):
 
 def test_base_arguments(data_root):
     dataset = load(data_root, indices=5, metainfo=dict(note='x'), lazy_init=True)
-    assert dataset.metainfo['note'] == 'x' and dataset.CLASSES == glyph_characters()[:4]
+    assert dataset.metainfo['note'] == 'x' and glyph_characters()[:4] == dataset.CLASSES
     dataset.full_init()
     assert len(dataset) == 5
 

@@ -1,6 +1,6 @@
 """Inputs and comparisons that the tests of both losses share."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor

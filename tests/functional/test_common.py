@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.functional.cases import (DENSE_KINDS, DEVICES, LABEL_KINDS, LOSSES, assert_same,
-                                    loss_and_grad, make_label, make_logits)
+from tests.functional.cases import (
+    DENSE_KINDS,
+    DEVICES,
+    LABEL_KINDS,
+    LOSSES,
+    assert_same,
+    loss_and_grad,
+    make_label,
+    make_logits,
+)
 
 pytestmark = pytest.mark.parametrize('name', LOSSES)
 
@@ -161,8 +169,8 @@ def test_host_never_waits_for_the_device(name, kind):
 
 
 @pytest.mark.parametrize('kind', ['index', 'unknown'])
-def test_copies_nothing_between_devices(name, kind):
-    """Fake CUDA tensors refuse an operation with a CPU tensor that is no scalar."""
+def test_mixes_no_devices(name, kind):
+    """Fake CUDA tensors refuse to meet a tensor that was made on the CPU."""
     loss, _, kwargs = LOSSES[name]
     label = make_label(kind, 4, 6)
     with FakeTensorMode():
@@ -174,7 +182,7 @@ def test_copies_nothing_between_devices(name, kind):
 
 @pytest.mark.parametrize('kind', ['index', 'multi_label'])
 def test_no_images(name, kind):
-    loss, oracle, kwargs = LOSSES[name]
+    loss, _, kwargs = LOSSES[name]
     cls_score, label = make_logits(0, 5), make_label(kind, 0, 5)
     for reduction, avg_factor in (('mean', None), ('mean', 0), ('sum', None), ('none', None)):
         value, grad = loss_and_grad(

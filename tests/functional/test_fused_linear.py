@@ -6,8 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from frlr_mm.functional import (fused_linear_hs_lr_loss, fused_linear_ss_lr_loss, hs_lr_loss,
-                                ss_lr_loss)
+from frlr_mm.functional import (
+    fused_linear_hs_lr_loss,
+    fused_linear_ss_lr_loss,
+    hs_lr_loss,
+    ss_lr_loss,
+)
 from tests.functional.cases import DEVICES
 
 PAIRS = {

@@ -17,7 +17,7 @@ def softplus(x):
 
 def by_autograd(name, x, index, alpha, ratio=0.4, gamma=0.7):
     """Return the images' losses, vectorised and differentiated by autograd."""
-    num_images, num_classes = x.shape
+    num_classes = x.shape[1]
     positive = softplus(-x.gather(1, index[:, None])).squeeze(1)
     is_negative = torch.ones_like(x).scatter(1, index[:, None], 0)
     if name == 'hs_lr':

@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frlr_mm.functional import ss_lr_loss
-from tests.functional.cases import (DEVICES, LABEL_KINDS, assert_same, loss_and_grad, make_label,
-                                    make_logits)
+from tests.functional.cases import (
+    DEVICES,
+    LABEL_KINDS,
+    assert_same,
+    loss_and_grad,
+    make_label,
+    make_logits,
+)
 from tests.references import ss_lr_loss_naive
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(2, 9))

@@ -10,9 +10,9 @@ import argparse
 import csv
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,12 @@ from torchvision.ops import sigmoid_focal_loss
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from frlr_mm.functional import (fused_linear_hs_lr_loss, fused_linear_ss_lr_loss,  # noqa: E402
-                                hs_lr_loss, ss_lr_loss)
+from frlr_mm.functional import (  # noqa: E402
+    fused_linear_hs_lr_loss,
+    fused_linear_ss_lr_loss,
+    hs_lr_loss,
+    ss_lr_loss,
+)
 from tests.references import hs_lr_loss_as_published, ss_lr_loss_as_published  # noqa: E402
 
 SIZES = [(256, 10), (256, 1000), (128, 21841), (32, 250000)]
@@ -102,7 +106,8 @@ def measure(functions: dict[str, Callable], inputs: list[Tensor], rounds: int,
     for name, function in functions.items():
         for tensor in inputs:
             tensor.grad = None
-        peaks[name] = peak_memory(lambda: function(*inputs).backward(), inputs[0].device.type)
+        peaks[name] = peak_memory(
+            lambda function=function: function(*inputs).backward(), inputs[0].device.type)
     for i in range(rounds + 1):  # the first one warms up
         for name, function in functions.items():
             values = run_once(function, inputs, now)

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 
 def write_report(path: Path) -> None:
@@ -76,8 +76,8 @@ def _draw(rows: list[dict], path: Path) -> None:
         panel.grid(True, which='major', alpha=0.4)
     panels[0].legend(fontsize=8)
     about = rows[0]
-    figure.suptitle(f'float32, {about["machine"]}, {about["device"]}, {about["threads"]} thread(s)',
-                    fontsize=10)
+    title = f'float32, {about["machine"]}, {about["device"]}, {about["threads"]} thread(s)'
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -1,6 +1,7 @@
 """The contract of stock mmpretrain losses, which both losses keep."""
 
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +45,12 @@ class FocusRectifiedLoss(nn.Module):
         # weights: checkpoints stay those of the stock recipe.
         self.register_buffer(name, factor, persistent=False)
 
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call the loss's function with the module's own parameters."""
         raise NotImplementedError
 
     def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
-                            label: Tensor, **kwargs) -> Tensor:
+                            label: Tensor, **kwargs: Any) -> Tensor:
         """Call the function of the loss fused with a linear classifier."""
         raise NotImplementedError
 
@@ -59,7 +60,7 @@ class FocusRectifiedLoss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: Union[int, float, Tensor, None] = None,
                 reduction_override: Optional[str] = None,
-                **kwargs) -> Tensor:
+                **kwargs: Any) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -96,7 +97,7 @@ class FocusRectifiedLoss(nn.Module):
                       weight: Optional[Tensor] = None,
                       avg_factor: Union[int, float, Tensor, None] = None,
                       reduction_override: Optional[str] = None,
-                      **kwargs) -> Tensor:
+                      **kwargs: Any) -> Tensor:
         """Compute the loss of a linear classifier without holding its logits.
 
         Args:

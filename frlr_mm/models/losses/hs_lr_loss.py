@@ -1,6 +1,7 @@
 """HS-LR as a registered module."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -55,12 +56,12 @@ class HSLRLoss(FocusRectifiedLoss):
         self.alpha = alpha
         self.ratio = ratio
 
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.hs_lr_loss` with ``alpha`` and ``ratio``."""
         return hs_lr_loss(cls_score, label, alpha=self.alpha, ratio=self.ratio, **kwargs)
 
     def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
-                            label: Tensor, **kwargs) -> Tensor:
+                            label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.fused_linear_hs_lr_loss` as ``loss_function`` does."""
         return fused_linear_hs_lr_loss(
             features, fc_weight, fc_bias, label, alpha=self.alpha, ratio=self.ratio, **kwargs)

@@ -1,6 +1,7 @@
 """SS-LR as a registered module."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -55,12 +56,12 @@ class SSLRLoss(FocusRectifiedLoss):
         self.alpha = alpha
         self.gamma = gamma
 
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs) -> Tensor:
+    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.ss_lr_loss` with ``alpha`` and ``gamma``."""
         return ss_lr_loss(cls_score, label, alpha=self.alpha, gamma=self.gamma, **kwargs)
 
     def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
-                            label: Tensor, **kwargs) -> Tensor:
+                            label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.fused_linear_ss_lr_loss` as ``loss_function`` does."""
         return fused_linear_ss_lr_loss(
             features, fc_weight, fc_bias, label, alpha=self.alpha, gamma=self.gamma, **kwargs)

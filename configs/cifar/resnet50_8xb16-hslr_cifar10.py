@@ -1,0 +1,3 @@
+_base_ = './resnet18_8xb16-hslr_cifar10.py'
+
+model = dict(backbone=dict(depth=50), head=dict(in_channels=2048))

@@ -1,0 +1,1 @@
+_base_ = '../resnet50_frlr.py'

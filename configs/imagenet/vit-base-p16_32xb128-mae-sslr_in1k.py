@@ -1,0 +1,1 @@
+_base_ = '../vit-base-p16_frlr.py'

@@ -1,0 +1,210 @@
+import http.server
+import importlib.metadata
+import os
+import pickle
+import sys
+import threading
+
+import mmengine.utils.package_utils
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from frlr_mm import compat
+
+
+class Evil:
+    """A pickle that leaves a file where it is loaded."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path, )
+
+
+class ReadsAttribute:
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_stock_configs_are_found_without_pkg_resources(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)  # makes its import fail
+    config = tmp_path / 'config.py'
+    config.write_text("_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'\n")
+    assert Config.fromfile(config).model.backbone.depth == 18
+
+
+def test_package_lookup():
+    import mmpretrain
+    lookup = mmengine.utils.package_utils
+    assert lookup.is_installed('mmpretrain') and lookup.is_installed('torch')
+    assert not lookup.is_installed('no_such_package')
+    assert lookup.get_installed_path('mmpretrain') == os.path.dirname(mmpretrain.__file__)
+    # a distribution whose module has another name
+    assert lookup.get_installed_path('opencv-python').endswith('cv2')
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        lookup.get_installed_path('no_such_package')
+
+
+def checkpoint_of_a_training():
+    """What mmengine stores beside tensors: log history and schedulers' states."""
+    history = HistoryBuffer()
+    for value in (1.0, 2.0, 4.0):
+        history.update(value)
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    scheduler = OneCycleParamScheduler(optimizer, 'lr', eta_max=1.0, total_steps=10)
+    return dict(
+        state_dict=dict(weight=torch.ones(2)),
+        message_hub=dict(log_scalars={'train/loss': history}, runtime_info=dict(
+            loss=np.float64(0.5), epoch=np.int64(3), seed=np.zeros(2, np.int64))),
+        param_schedulers=[scheduler.state_dict()])
+
+
+def test_checkpoints_of_mmengine_load_weights_only(tmp_path):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(checkpoint_of_a_training(), path)
+    loaded = torch.load(path, weights_only=True)
+    assert loaded['message_hub']['log_scalars']['train/loss'].mean() == pytest.approx(7 / 3)
+    anneal = loaded['param_schedulers'][0]['anneal_func']
+    assert anneal(0.0, 1.0, 0.5) == pytest.approx(0.5)
+
+
+def test_no_name_of_the_allow_list_can_go(tmp_path):
+    """Every type that is allowed is needed: without it the checkpoint does not load."""
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(checkpoint_of_a_training(), path)
+    needed = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        assert set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) == {
+            'builtins.getattr',
+            'mmengine.logging.history_buffer.HistoryBuffer',
+            'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
+            'numpy._core.multiarray._reconstruct',
+            'numpy._core.multiarray.scalar',
+            'numpy.dtype',
+            'numpy.ndarray',
+        }
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(path, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+    assert needed == []
+
+
+@pytest.mark.parametrize('content', [
+    lambda path: Evil(path),
+    lambda path: dict(state_dict={}, extra=[Evil(path)]),
+])
+def test_malicious_checkpoint_is_refused(tmp_path, content):
+    target = tmp_path / 'created'
+    path = tmp_path / 'evil.pth'
+    torch.save(content(target), path)
+    with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+        CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(('owner', 'name'), [
+    (HistoryBuffer, '__init__'),
+    (HistoryBuffer, '_statistics_methods'),
+    (OneCycleParamScheduler, '__subclasses__'),
+    (np.ndarray, 'tofile'),
+])
+def test_other_attributes_are_refused(tmp_path, owner, name):
+    path = tmp_path / 'evil.pth'
+    torch.save(ReadsAttribute(owner, name), path)
+    with pytest.raises(pickle.UnpicklingError, match=name):
+        torch.load(path, weights_only=True)
+
+
+def test_malicious_checkpoint_from_http_is_refused(tmp_path, monkeypatch):
+    served = tmp_path / 'served'
+    served.mkdir()
+    torch.save(Evil(tmp_path / 'created'), served / 'evil.pth')
+    torch.save(dict(state_dict=dict(weight=torch.ones(2))), served / 'good.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+
+    def handler(*args):
+        return http.server.SimpleHTTPRequestHandler(*args, directory=str(served))
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}'
+        good = CheckpointLoader.load_checkpoint(f'{url}/good.pth', map_location='cpu')
+        with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+            CheckpointLoader.load_checkpoint(f'{url}/evil.pth', map_location='cpu')
+        server.shutdown()
+    assert good['state_dict']['weight'].tolist() == [1, 1]
+    assert not (tmp_path / 'created').exists()
+
+
+def test_apply_twice_changes_nothing():
+    load_url = mmengine.runner.checkpoint.load_url
+    compat.apply()
+    assert mmengine.runner.checkpoint.load_url is load_url
+
+
+def test_cpu_amp_runs_in_bfloat16():
+    model = nn.Linear(4, 2)
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(type='CPUAmpOptimWrapper', optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert isinstance(wrapper, OptimWrapper)
+    before = model.weight.detach().clone()
+    with wrapper.optim_context(model):
+        output = model(torch.ones(3, 4))
+    assert output.dtype == torch.bfloat16
+    wrapper.update_params(output.float().square().sum())
+    assert model.weight.dtype == torch.float32
+    assert not torch.equal(model.weight, before)
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    monkeypatch.setattr(compat, 'get_device', lambda: 'cpu')
+
+
+@pytest.mark.usefixtures('on_cpu')
+def test_config_on_one_cpu_process():
+    cfg = Config(dict(
+        launcher='none', model=dict(type='ImageClassifier'),
+        train_dataloader=dict(pin_memory=True), val_dataloader=None,
+        optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic', accumulative_counts=2)))
+    compat.adapt_config_to_cpu(cfg)
+    assert cfg.train_dataloader.pin_memory is False
+    assert cfg.optim_wrapper == dict(type='CPUAmpOptimWrapper', accumulative_counts=2)
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.mark.usefixtures('on_cpu')
+@pytest.mark.parametrize('options', [
+    dict(sync_bn='torch'),
+    dict(model=dict(backbone=dict(norm_cfg=dict(type='SyncBN')))),
+])
+def test_sync_bn_on_cpu_processes_is_an_error(options):
+    cfg = Config(dict(launcher='pytorch', model=dict(type='ImageClassifier')))
+    cfg.merge_from_dict(options)
+    with pytest.raises(ValueError, match='SyncBN does not exist on the CPU'):
+        compat.adapt_config_to_cpu(cfg)
+
+
+def test_config_on_a_gpu_is_left_alone(monkeypatch):
+    monkeypatch.setattr(compat, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(launcher='pytorch', optim_wrapper=dict(type='AmpOptimWrapper'),
+                      train_dataloader=dict(pin_memory=True), model=dict()))
+    expected = cfg.to_dict()
+    compat.adapt_config_to_cpu(cfg)
+    assert cfg.to_dict() == expected

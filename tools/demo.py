@@ -1,0 +1,123 @@
+"""Train with HS-LR on the built-in glyphs, evaluate, and draw what was learned."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import mmengine
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS
+from mmengine.runner import find_latest_checkpoint
+from mmpretrain import get_model
+from torch.utils.data import DataLoader
+
+from frlr_mm.datasets.glyphs import glyph_characters
+
+TOOLS = Path(__file__).resolve().parent
+CONFIG = TOOLS.parent / 'configs' / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'),
+                        help='the folder of checkpoints, logs and the picture')
+    parser.add_argument('--cfg-options', nargs='+', default=[],
+                        help='handed to tools/train.py and tools/test.py')
+    return parser.parse_args()
+
+
+def run_tool(*args: object) -> None:
+    """Run a command line of this folder and end with its status if it fails."""
+    command = [sys.executable, str(TOOLS / args[0]), *map(str, args[1:])]
+    print('$ python', os.path.relpath(command[1]), *command[2:], flush=True)
+    status = subprocess.run(command).returncode
+    if status:
+        sys.exit(status)
+
+
+def predict(config: mmengine.Config, checkpoint: str) -> tuple[list[dict], torch.Tensor]:
+    """Return the test images with their labels and the sigmoid scores (N, C) of the checkpoint."""
+    model = get_model(config, pretrained=checkpoint).eval()
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    loader = DataLoader(dataset, config.test_dataloader.batch_size, collate_fn=pseudo_collate)
+    with torch.no_grad():
+        scores = [model(model.data_preprocessor(batch)['inputs'], mode='tensor').sigmoid()
+                  for batch in loader]
+    return [dataset.get_data_info(i) for i in range(len(dataset))], torch.cat(scores)
+
+
+def choose(infos: list[dict], scores: torch.Tensor, num: int = 12, num_wrong: int = 4,
+           seed: int = 0) -> list[int]:
+    """Choose test images at random, at most ``num_wrong`` of them wrongly classified."""
+    order = np.random.default_rng(seed).permutation(len(infos))
+    labels = np.array([info['gt_label'] for info in infos])
+    is_right = scores.argmax(1).numpy() == labels
+    wrong = [int(i) for i in order if not is_right[i]][:num_wrong]
+    return [int(i) for i in order if is_right[i]][:num - len(wrong)] + wrong
+
+
+def draw(log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple[str, ...],
+         path: Path) -> None:
+    """Draw the learning curves above test images with their highest sigmoid scores."""
+    rows = [json.loads(line) for line in log_file.read_text().splitlines()]
+    train = [row for row in rows if 'loss' in row]
+    val = [row for row in rows if 'accuracy/top1' in row]
+
+    figure = plt.figure(figsize=(12, 5.6), layout='constrained')
+    curves, glyphs = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    top1 = f'top-1 on held-out faces, % (last: {val[-1]["accuracy/top1"]:.1f})'
+    panels = (('HS-LR loss', train, 'iter', 'loss', 'iteration'),
+              ('ratio: share of the classes selected', train, 'iter', 'ratio', 'iteration'),
+              (top1, val, 'step', 'accuracy/top1', 'epoch'))
+    for axis, (title, source, x, y, label) in zip(curves.subplots(1, 3), panels, strict=True):
+        axis.plot([row[x] for row in source], [row[y] for row in source], 'k.-')
+        axis.set(title=title, xlabel=label, yscale='log' if y == 'ratio' else 'linear')
+        axis.grid(alpha=0.3)
+
+    glyphs.suptitle('Test images and their three highest sigmoid scores; black: the right class')
+    for cell, i in zip(glyphs.subfigures(2, 6).flat, choose(infos, scores), strict=False):
+        picture, bars = cell.subplots(1, 2)
+        picture.imshow(infos[i]['img'], cmap='gray')
+        picture.axis('off')
+        top = scores[i].topk(3)
+        colors = ['k' if int(j) == infos[i]['gt_label'] else 'w' for j in top.indices]
+        bars.barh(range(3), top.values.tolist(), color=colors, edgecolor='k')
+        bars.set_yticks(range(3), [classes[int(j)] for j in top.indices], fontsize=12)
+        bars.set(xlim=(0, 1), xticks=(0, 1), box_aspect=1)
+        bars.invert_yaxis()
+    partial = path.with_suffix('.partial.png')
+    figure.savefig(partial, dpi=120)
+    partial.replace(path)
+
+
+def main() -> None:
+    """Train, test, draw."""
+    args = parse_args()
+    options = ['--cfg-options', 'randomness.seed=0', *args.cfg_options]
+    run_tool('train.py', CONFIG, '--work-dir', args.work_dir, *options)
+    checkpoint = find_latest_checkpoint(args.work_dir)
+    metrics_file = args.work_dir / 'metrics.json'
+    run_tool('test.py', CONFIG, checkpoint, '--work-dir', args.work_dir, '--out', metrics_file,
+             '--out-item', 'metrics', *options)
+
+    # What train.py ran with, options included, as it wrote it down.
+    config = mmengine.Config.fromfile(args.work_dir / CONFIG.name)
+    logs = sorted(args.work_dir.glob('*/vis_data/scalars.json'))
+    picture = args.work_dir / 'demo.png'
+    # tools/test.py logs there as well; the last log of a training has its loss.
+    log_file = next(log for log in reversed(logs) if '"loss"' in log.read_text())
+    infos, scores = predict(config, checkpoint)
+    draw(log_file, infos, scores, glyph_characters(), picture)
+    top1 = mmengine.load(metrics_file)['accuracy/top1']
+    print(f'top-1: {top1:.1f} %\npicture: {picture}')
+
+
+if __name__ == '__main__':
+    main()
