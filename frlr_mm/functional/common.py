@@ -1,4 +1,4 @@
-"""What HS-LR and SS-LR share: checks, the positive term, normalisers, reduction."""
+"""What HS-LR and SS-LR share: checks, labels, normalisers, reduction."""
 
 import math
 from numbers import Real
@@ -6,16 +6,10 @@ from typing import Literal, Optional, Union
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 REDUCTIONS = ('none', 'mean', 'sum')
 Alpha = Union[float, Literal['sum']]
-
-# A logit whose sigmoid, and the gradient of it, is exactly 0 in float32 and float64. The entry of
-# the target class is overwritten by it, which takes that entry out of the negatives without a
-# one-hot tensor; -inf would do the same in the loss, but not in its gradient (0 * inf).
-NEGLIGIBLE = -1e4
 
 
 def check_number(name: str, value: object, *, low: float = 0.0, high: float = math.inf,
@@ -139,49 +133,10 @@ def to_accumulation_dtype(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def softplus(x: Tensor) -> Tensor:
-    """Return log(1 + exp(x)), exact to rounding at both ends, unlike ``F.softplus``."""
-    return -F.logsigmoid(-x)
-
-
-def index_positive(score: Tensor, index: Tensor, class_weight: Optional[Tensor],
-                   pos_weight: Optional[Tensor]) -> Tensor:
-    """Return the positive term of each image for class indices.
-
-    Args:
-        score (Tensor): Logits (N, C), float32 or float64.
-        index (Tensor): The class of each image (N, 1), int64.
-        class_weight (Tensor, optional): (C,).
-        pos_weight (Tensor, optional): (C,).
-
-    Returns:
-        Tensor: (N,).
-    """
-    positive = softplus(-score.gather(1, index).squeeze(1))
-    for class_factor in (class_weight, pos_weight):
-        if class_factor is not None:
-            positive = positive * class_factor.to(score)[index.squeeze(1)]
-    return positive
-
-
-def dense_positive(score: Tensor, target: Tensor, class_weight: Optional[Tensor],
-                   pos_weight: Optional[Tensor]) -> Tensor:
-    """Return the sum over classes of each image's positive terms, not normalised.
-
-    Args:
-        score (Tensor): Logits (N, C), float32 or float64.
-        target (Tensor): Targets (N, C) in [0, 1], unknown entries set to 0.
-        class_weight (Tensor, optional): (C,).
-        pos_weight (Tensor, optional): (C,).
-
-    Returns:
-        Tensor: (N,).
-    """
-    positive = target * softplus(-score)
-    for class_factor in (class_weight, pos_weight):
-        if class_factor is not None:
-            positive = positive * class_factor.to(score)
-    return positive.sum(1)
+def empty_accumulation(like: Tensor, *shape: int) -> Tensor:
+    """Return an uninitialised tensor in the dtype that ``like`` is accumulated in."""
+    return like.new_empty(
+        shape, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
 
 
 def split_dense_label(label: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

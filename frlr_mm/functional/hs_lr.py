@@ -6,21 +6,28 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
+from . import ss_lr
 from .common import (
-    NEGLIGIBLE,
     Alpha,
     check_alpha,
     check_inputs,
     check_number,
-    dense_positive,
-    index_positive,
+    empty_accumulation,
     is_index_label,
     mean_over_ranks,
     reduce_loss,
     safe_reciprocal,
-    softplus,
-    split_dense_label,
     to_accumulation_dtype,
+)
+from .kernels import (
+    attach_gradient,
+    attach_sparse_gradient,
+    count_dense_label,
+    index_positive,
+    row_blocks,
+    softplus,
+    takes_gradient,
+    weigh_dense_label,
 )
 
 # floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
@@ -105,48 +112,93 @@ def hs_lr_loss(cls_score: Tensor,
     check_ratio(ratio)
     check_inputs(cls_score, label, weight, class_weight, pos_weight, reduction, avg_factor)
 
-    score = to_accumulation_dtype(cls_score)
+    with_grad = takes_gradient(cls_score)
+    num_images, num_classes = cls_score.shape
+    score = cls_score.detach()
     if is_index_label(label):
-        loss = _index_loss(score, label.view(-1, 1).long(), alpha, ratio, class_weight, pos_weight)
+        index, k = label.view(-1, 1).long(), num_selected(num_classes, ratio)
+        scale = 1.0 if alpha == 'sum' else float(alpha) / k
+        if k == num_classes:
+            # Nothing to select: soft selection without focus.
+            loss, grad = ss_lr.index_loss(
+                score, index, scale, 0.0, class_weight, pos_weight, with_grad)
+            if grad is not None:
+                loss = attach_gradient(cls_score, loss, grad)
+        else:
+            loss, entries = _index_loss(
+                score, index, scale, k, class_weight, pos_weight, with_grad)
+            if entries is not None:
+                loss = attach_sparse_gradient(cls_score, loss, *entries)
     else:
-        loss = _dense_loss(score, label, alpha, ratio, class_weight, pos_weight)
+        num_positives = count_dense_label(label, score)[0]
+        counts = torch.stack([num_positives, torch.full_like(num_positives, num_images)])
+        scales = tuple(num_images * safe_reciprocal(count)
+                       for count in mean_over_ranks(counts, cls_score))
+        loss, grad = _dense_loss(
+            score, label, scales, alpha, ratio, class_weight, pos_weight, with_grad)
+        if grad is not None:
+            loss = attach_gradient(cls_score, loss, grad)
     return reduce_loss(loss, weight, reduction, avg_factor)
 
 
-def _index_loss(score: Tensor, index: Tensor, alpha: Alpha, ratio: float,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor]) -> Tensor:
+def _select(x: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest logits of each row, k < C, and where they are, but for the target."""
+    if x.device.type != 'cpu' or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return x.scatter(1, target, -math.inf).topk(k, dim=1, sorted=False)
+    # A CPU selects faster among integers. These have the order of the floats: the bits of a
+    # negative one are flipped, and NaN of either sign is wrapped around to the top.
+    bits = x.contiguous().view(torch.int32)
+    keys = (bits >> 31).bitwise_and_(0x7fffffff).bitwise_xor_(bits).sub_(0x7ffffe)
+    keys.scatter_(1, target, torch.iinfo(torch.int32).min)
+    chosen = keys.topk(k, dim=1, sorted=False).indices
+    return x.gather(1, chosen), chosen
+
+
+@torch.no_grad()
+def _index_loss(score: Tensor, index: Tensor, scale: float, k: int,
+                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
+                with_grad: bool) -> tuple[Tensor, Optional[tuple]]:
+    positive, positive_slope = index_positive(score, index, class_weight, pos_weight)
+    loss = positive.squeeze(1)
+    slope = empty_accumulation(score, score.shape[0], k if with_grad else 0)
+    chosen = torch.empty_like(slope, dtype=torch.int64)
+    for rows in row_blocks(score):
+        x, target = to_accumulation_dtype(score[rows]), index[rows]
+        if class_weight is None:
+            # softplus is monotone: select first, and take it of k values in place of C.
+            x, hardest = _select(x, target, k)
+            terms, p = softplus(x), x.sigmoid()
+        else:
+            class_weight = class_weight.to(x)
+            terms = softplus(x).mul_(class_weight).scatter_(1, target, 0)
+            terms, hardest = terms.topk(k, dim=1, sorted=False)
+            p = x.gather(1, hardest).sigmoid_().mul_(class_weight[hardest])
+        loss[rows] += terms.sum(1).mul_(scale)
+        if with_grad:
+            chosen[rows], slope[rows] = hardest, p.mul_(scale)
+    return loss, (chosen, slope, index, positive_slope) if with_grad else None
+
+
+@torch.no_grad()
+def _dense_loss(score: Tensor, label: Tensor, scales: tuple, alpha: Alpha, ratio: float,
+                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
+                with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
+    loss = empty_accumulation(score, score.shape[0])
+    grad = empty_accumulation(score, *score.shape) if with_grad else None
     k = num_selected(score.shape[1], ratio)
-    positive = index_positive(score, index, class_weight, pos_weight)
-    negative_score = score.scatter(1, index, NEGLIGIBLE)
-    if class_weight is None:
-        # softplus is monotone: select first, and take it of k values in place of C.
-        hardest = softplus(negative_score.topk(k, dim=1, sorted=False).values)
-    else:
-        terms = softplus(negative_score) * class_weight.to(score)
-        hardest = terms.topk(k, dim=1, sorted=False).values
-    scale = 1.0 if alpha == 'sum' else float(alpha) / k
-    return positive + scale * hardest.sum(1)
-
-
-def _dense_loss(score: Tensor, label: Tensor, alpha: Alpha, ratio: float,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor]) -> Tensor:
-    num_images, num_classes = score.shape
-    positive_target, negative_target = split_dense_label(label, score.dtype)
-
-    counts = torch.stack([positive_target.sum(), positive_target.new_full((), num_images)])
-    num_positives, mean_num_images = mean_over_ranks(counts, score)
-    positive = dense_positive(score, positive_target, class_weight, pos_weight)
-    positive = positive * (num_images * safe_reciprocal(num_positives))
-
-    terms = negative_target * softplus(score)
-    if class_weight is not None:
-        terms = terms * class_weight.to(score)
-    k = num_selected(num_classes, ratio)
-    hardest = terms.topk(k, dim=1).values
-    # The row's own k: fewer of its classes may be known.
-    num_known = (label >= 0).sum(1, keepdim=True).double()
-    row_k = (num_known * ratio + _FLOOR_TOLERANCE).floor().clamp(min=1).to(score.dtype)
-    selected = torch.arange(k, device=score.device) < row_k
-    negative = torch.where(selected, hardest, 0).sum(1)
-    scale = 1.0 if alpha == 'sum' else float(alpha) / row_k.squeeze(1)
-    return positive + negative * scale * (num_images * safe_reciprocal(mean_num_images))
+    for rows in row_blocks(score):
+        x = to_accumulation_dtype(score[rows])
+        positive, negative = weigh_dense_label(
+            label[rows], x, (scales[0], 1.0), class_weight, pos_weight)
+        terms, hardest = (negative * softplus(x)).topk(k, dim=1)
+        # The row's own k: fewer of its classes may be known.
+        num_known = (label[rows] >= 0).sum(1, keepdim=True).double()
+        row_k = (num_known * ratio + _FLOOR_TOLERANCE).floor().clamp(min=1).to(x.dtype)
+        scale = scales[1] if alpha == 'sum' else scales[1] * float(alpha) / row_k
+        each = torch.where(torch.arange(k, device=x.device) < row_k, scale, 0)
+        loss[rows] = (each * terms).sum(1) + (positive * softplus(-x)).sum(1)
+        if grad is not None:
+            slope = positive.mul_((-x).sigmoid()).neg_()
+            p = negative.gather(1, hardest) * x.gather(1, hardest).sigmoid()
+            grad[rows] = slope.scatter_add_(1, hardest, each * p)
+    return loss, grad

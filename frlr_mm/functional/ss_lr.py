@@ -3,24 +3,28 @@
 from typing import Optional, Union
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .common import (
-    NEGLIGIBLE,
     Alpha,
     check_alpha,
     check_inputs,
     check_number,
-    dense_positive,
-    index_positive,
+    empty_accumulation,
     is_index_label,
     mean_over_ranks,
     reduce_loss,
     safe_reciprocal,
-    softplus,
-    split_dense_label,
     to_accumulation_dtype,
+)
+from .kernels import (
+    attach_gradient,
+    count_dense_label,
+    index_positive,
+    row_blocks,
+    softplus,
+    takes_gradient,
+    weigh_dense_label,
 )
 
 
@@ -83,41 +87,89 @@ def ss_lr_loss(cls_score: Tensor,
     check_number('gamma', gamma)
     check_inputs(cls_score, label, weight, class_weight, pos_weight, reduction, avg_factor)
 
-    score = to_accumulation_dtype(cls_score)
+    with_grad = takes_gradient(cls_score)
+    num_images, num_classes = cls_score.shape
+    score = cls_score.detach()
     if is_index_label(label):
-        loss = _index_loss(score, label.view(-1, 1).long(), alpha, gamma, class_weight, pos_weight)
+        scale = 1.0 if alpha == 'sum' else alpha / (num_classes - 1)
+        loss, grad = index_loss(score, label.view(-1, 1).long(), scale, gamma, class_weight,
+                                pos_weight, with_grad)
     else:
-        loss = _dense_loss(score, label, alpha, gamma, class_weight, pos_weight)
+        num_positives, num_negatives = count_dense_label(label, score)
+        if alpha == 'sum':
+            alpha, num_negatives = 1.0, torch.full_like(num_negatives, num_images)
+        num_positives, num_negatives = mean_over_ranks(
+            torch.stack([num_positives, num_negatives]), cls_score)
+        scales = (num_images * safe_reciprocal(num_positives),
+                  alpha * num_images * safe_reciprocal(num_negatives))
+        loss, grad = _dense_loss(score, label, scales, gamma, class_weight, pos_weight, with_grad)
+    if grad is not None:
+        loss = attach_gradient(cls_score, loss, grad)
     return reduce_loss(loss, weight, reduction, avg_factor)
 
 
-def _negative_terms(score: Tensor, gamma: float, class_weight: Optional[Tensor]) -> Tensor:
-    terms = softplus(score)
-    if gamma > 0:
-        terms = torch.exp(gamma * F.logsigmoid(score)) * terms
-    return terms if class_weight is None else terms * class_weight.to(score)
+def soft_terms(x: Tensor, gamma: float,
+               out: Optional[Tensor] = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return p (in ``out``), p^gamma and the negative terms p^gamma * softplus(x) of logits."""
+    p = torch.sigmoid(x, out=out)
+    focus = p.pow(gamma)
+    return p, focus, softplus(x).mul_(focus)
 
 
-def _index_loss(score: Tensor, index: Tensor, alpha: Alpha, gamma: float,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor]) -> Tensor:
-    positive = index_positive(score, index, class_weight, pos_weight)
-    terms = _negative_terms(score.scatter(1, index, NEGLIGIBLE), gamma, class_weight)
-    scale = 1.0 if alpha == 'sum' else alpha / (score.shape[1] - 1)
-    return positive + scale * terms.sum(1)
+def soft_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:
+    """Overwrite p by the derivative of the terms, (1 - p) * gamma * terms + p * focus."""
+    return torch.lerp(terms.mul_(gamma), focus, p, out=p)
 
 
-def _dense_loss(score: Tensor, label: Tensor, alpha: Alpha, gamma: float,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor]) -> Tensor:
-    num_images = score.shape[0]
-    positive_target, negative_target = split_dense_label(label, score.dtype)
-    if alpha == 'sum':
-        alpha, num_negatives = 1.0, positive_target.new_full((), num_images)
-    else:
-        num_negatives = negative_target.sum()
-    counts = torch.stack([positive_target.sum(), num_negatives])
-    num_positives, num_negatives = mean_over_ranks(counts, score)
+@torch.no_grad()
+def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
+               class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
+               with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
+    """Compute the images' losses for class indices, and their gradient for the logits.
 
-    positive = dense_positive(score, positive_target, class_weight, pos_weight)
-    negative = (negative_target * _negative_terms(score, gamma, class_weight)).sum(1)
-    return num_images * (positive * safe_reciprocal(num_positives)
-                         + alpha * negative * safe_reciprocal(num_negatives))
+    Args:
+        score (Tensor): Logits (N, C), without a graph.
+        index (Tensor): The class of each image (N, 1), int64.
+        scale (float): The factor of each negative term.
+        gamma (float): The temperature of the selection.
+        class_weight (Tensor, optional): (C,).
+        pos_weight (Tensor, optional): (C,).
+        with_grad (bool): Whether the gradient is wanted.
+
+    Returns:
+        tuple[Tensor, Tensor | None]: (N,) and (N, C), in the accumulation dtype.
+    """
+    positive, positive_slope = index_positive(score, index, class_weight, pos_weight)
+    loss = positive.squeeze(1)
+    grad = empty_accumulation(score, *score.shape) if with_grad else None
+    for rows in row_blocks(score):
+        x, target = to_accumulation_dtype(score[rows]), index[rows]
+        p, focus, terms = soft_terms(x, gamma, None if grad is None else grad[rows])
+        if class_weight is not None or scale != 1:
+            each = scale if class_weight is None else scale * class_weight.to(x)
+            focus, terms = focus.mul_(each), terms.mul_(each)
+        loss[rows] += terms.scatter_(1, target, 0).sum(1)
+        if grad is not None:
+            slope = soft_slope(p, focus, terms, gamma)
+            slope.scatter_(1, target, positive_slope[rows])
+        del p, focus, terms  # before the next block's are made
+    return loss, grad
+
+
+@torch.no_grad()
+def _dense_loss(score: Tensor, label: Tensor, scales: tuple, gamma: float,
+                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
+                with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
+    loss = empty_accumulation(score, score.shape[0])
+    grad = empty_accumulation(score, *score.shape) if with_grad else None
+    for rows in row_blocks(score):
+        x = to_accumulation_dtype(score[rows])
+        positive, negative = weigh_dense_label(label[rows], x, scales, class_weight, pos_weight)
+        p, focus, terms = soft_terms(x, gamma, None if grad is None else grad[rows])
+        focus, terms = focus.mul_(negative), terms.mul_(negative)
+        loss[rows] = terms.sum(1) + (positive * softplus(-x)).sum(1)
+        if grad is not None:
+            slope = soft_slope(p, focus, terms, gamma)
+            slope.sub_(positive.mul_((-x).sigmoid()))
+        del p, focus, terms, positive, negative
+    return loss, grad

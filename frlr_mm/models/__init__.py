@@ -1,6 +1,6 @@
 """Registered modules."""
 
-from .heads import BNNeckHead
+from .heads import BNNeckHead, FusedLinearClsHead
 from .losses import HSLRLoss, SSLRLoss
 
-__all__ = ['BNNeckHead', 'HSLRLoss', 'SSLRLoss']
+__all__ = ['BNNeckHead', 'FusedLinearClsHead', 'HSLRLoss', 'SSLRLoss']

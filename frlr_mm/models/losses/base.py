@@ -49,6 +49,11 @@ class FocusRectifiedLoss(nn.Module):
         """Call the loss's function with the module's own parameters."""
         raise NotImplementedError
 
+    def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
+                            label: Tensor, **kwargs: Any) -> Tensor:
+        """Call the function of the loss fused with a linear classifier."""
+        raise NotImplementedError
+
     def forward(self,
                 cls_score: Tensor,
                 label: Tensor,
@@ -76,17 +81,59 @@ class FocusRectifiedLoss(nn.Module):
             TypeError: If a number is none or a dtype does not fit.
             ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
         """
-        if reduction_override is not None:
-            check_reduction('reduction_override', reduction_override)
         loss = self.loss_function(
             cls_score,
             label,
             weight=weight,
+            avg_factor=avg_factor,
+            **self._function_args(reduction_override))
+        return self.loss_weight * loss
+
+    def forward_fused(self,
+                      features: Tensor,
+                      fc_weight: Tensor,
+                      fc_bias: Optional[Tensor],
+                      label: Tensor,
+                      weight: Optional[Tensor] = None,
+                      avg_factor: Union[int, float, Tensor, None] = None,
+                      reduction_override: Optional[str] = None,
+                      **kwargs: Any) -> Tensor:
+        """Compute the loss of a linear classifier without holding its logits.
+
+        Args:
+            features (Tensor): Inputs of the classifier (N, D).
+            fc_weight (Tensor): Its weights (C, D).
+            fc_bias (Tensor, optional): Its bias (C,).
+            label (Tensor): Class indices (N,) or (N, 1) of an integer dtype, in [0, C).
+            weight (Tensor, optional): As for :meth:`forward`. Defaults to None.
+            avg_factor (int | float | Tensor, optional): As for :meth:`forward`. Defaults to None.
+            reduction_override (str, optional): As for :meth:`forward`. Defaults to None.
+            **kwargs: As for :meth:`forward`.
+
+        Returns:
+            Tensor: float32, or float64 for float64 features: (N,) for 'none', else a scalar.
+
+        Raises:
+            TypeError: If a number is none or a dtype does not fit.
+            ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
+        """
+        loss = self.fused_loss_function(
+            features,
+            fc_weight,
+            fc_bias,
+            label,
+            sample_weight=weight,
+            avg_factor=avg_factor,
+            **self._function_args(reduction_override))
+        return self.loss_weight * loss
+
+    def _function_args(self, reduction_override: Optional[str]) -> dict:
+        if reduction_override is not None:
+            check_reduction('reduction_override', reduction_override)
+        return dict(
             class_weight=self.class_weight,
             pos_weight=self.pos_weight,
-            reduction=reduction_override or self.reduction,
-            avg_factor=avg_factor)
-        return self.loss_weight * loss
+            reduction=reduction_override or self.reduction)
 
     def extra_repr(self) -> str:
         """Return the parameters that ``print(model)`` shows."""

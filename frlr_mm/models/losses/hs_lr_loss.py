@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from frlr_mm.functional.common import Alpha, check_alpha
+from frlr_mm.functional.fused_linear import fused_linear_hs_lr_loss
 from frlr_mm.functional.hs_lr import check_ratio, hs_lr_loss
 
 from .base import FocusRectifiedLoss
@@ -58,3 +59,9 @@ class HSLRLoss(FocusRectifiedLoss):
     def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.hs_lr_loss` with ``alpha`` and ``ratio``."""
         return hs_lr_loss(cls_score, label, alpha=self.alpha, ratio=self.ratio, **kwargs)
+
+    def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
+                            label: Tensor, **kwargs: Any) -> Tensor:
+        """Call :func:`frlr_mm.functional.fused_linear_hs_lr_loss` as ``loss_function`` does."""
+        return fused_linear_hs_lr_loss(
+            features, fc_weight, fc_bias, label, alpha=self.alpha, ratio=self.ratio, **kwargs)

@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from frlr_mm.functional.common import Alpha, check_alpha, check_number
+from frlr_mm.functional.fused_linear import fused_linear_ss_lr_loss
 from frlr_mm.functional.ss_lr import ss_lr_loss
 
 from .base import FocusRectifiedLoss
@@ -58,3 +59,9 @@ class SSLRLoss(FocusRectifiedLoss):
     def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
         """Call :func:`frlr_mm.functional.ss_lr_loss` with ``alpha`` and ``gamma``."""
         return ss_lr_loss(cls_score, label, alpha=self.alpha, gamma=self.gamma, **kwargs)
+
+    def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
+                            label: Tensor, **kwargs: Any) -> Tensor:
+        """Call :func:`frlr_mm.functional.fused_linear_ss_lr_loss` as ``loss_function`` does."""
+        return fused_linear_ss_lr_loss(
+            features, fc_weight, fc_bias, label, alpha=self.alpha, gamma=self.gamma, **kwargs)
