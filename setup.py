@@ -22,8 +22,8 @@ MIM_SOURCES = ('configs', 'tools', 'model-index.yml')
 # overwrite each other's files, so the one that is there already is required in place of ours.
 REPLACEMENTS = {
     'mmcv-lite': ('mmcv', 'onedl-mmcv'),
-    'mmengine': ('onedl-mmengine', ),
-    'mmpretrain': ('onedl-mmpretrain', ),
+    'mmengine': ('onedl-mmengine',),
+    'mmpretrain': ('onedl-mmpretrain',),
 }
 
 
@@ -98,8 +98,13 @@ def installed_distributions():
     own (``uv``, ``build``) hide it for good.
     """
     code = 'from importlib.metadata import distributions as d; print(*{x.name for x in d()})'
-    output = subprocess.run([sys.executable, '-E', '-c', code], cwd=sys.prefix, check=True,
-                            capture_output=True, text=True).stdout
+    output = subprocess.run(
+        [sys.executable, '-E', '-c', code],
+        cwd=sys.prefix,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     return {re.sub('[-_.]+', '-', name).lower() for name in output.split()}
 
 
@@ -110,7 +115,7 @@ def runtime_requirements():
     for requirement in read_requirements('runtime'):
         name = re.match('[-a-z]+', requirement).group()
         found = [other for other in REPLACEMENTS.get(name, ()) if other in installed]
-        requirements.append(found[0] + requirement[len(name):] if found else requirement)
+        requirements.append(found[0] + requirement[len(name) :] if found else requirement)
     return requirements
 
 

@@ -7,7 +7,9 @@ custom_imports = dict(imports=['frlr_mm'])
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000),
+    )
+)
 
 # Logistic losses like a smaller learning rate than softmax: half of the stock one.
 optim_wrapper = dict(optimizer=dict(lr=0.1 * 0.5))

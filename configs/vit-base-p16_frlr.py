@@ -8,4 +8,6 @@ custom_imports = dict(imports=['frlr_mm'])
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.5),
-        init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000)))
+        init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000),
+    )
+)

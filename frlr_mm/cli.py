@@ -20,13 +20,28 @@ from .compat import adapt_config_to_cpu, ignore_known_log_lines
 
 # Top-level fields that mmengine and the stock command lines read, besides Runner's arguments.
 _FURTHER_FIELDS = {
-    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval',
-    'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model',
-    'tta_pipeline'
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
 }
 # What building a run from a wrong config raises, here and upstream.
-_CONFIG_ERRORS = (OSError, ImportError, KeyError, TypeError, ValueError, AttributeError,
-                  AssertionError, RuntimeError)
+_CONFIG_ERRORS = (
+    OSError,
+    ImportError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+)
 
 
 def load_stock_tool(name: str) -> ModuleType:
@@ -55,8 +70,13 @@ def load_stock_tool(name: str) -> ModuleType:
 class _CheckedDictAction(DictAction):
     """``--cfg-options`` that names a pair without '=' in place of a traceback."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-                 values: list[str], option_string: str | None = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
         for pair in values:
             if '=' not in pair:
                 parser.error(f'argument {option_string}: expected KEY=VALUE, but got {pair!r}')
@@ -77,8 +97,9 @@ def one_line_errors() -> Iterator[None]:
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         line = ' '.join(str(text).split()) or type(error).__name__
-        sys.exit(f'{Path(sys.argv[0]).name}: error: {line} '
-                 '(FRLR_TRACEBACK=1 shows where it comes from)')
+        sys.exit(
+            f'{Path(sys.argv[0]).name}: error: {line} (FRLR_TRACEBACK=1 shows where it comes from)'
+        )
 
 
 def check_checkpoint(path: str) -> None:

@@ -46,8 +46,13 @@ def ignore_known_warnings() -> None:
 
 def ignore_known_log_lines(logger: logging.Logger) -> None:
     """Drop the two lines by which mmengine's own hooks warn of mmengine's own deprecations."""
-    logger.addFilter(lambda record: not str(record.msg).startswith(
-        ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')))
+    logger.addFilter(
+        lambda record: (
+            not str(record.msg).startswith(
+                ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+            )
+        )
+    )
 
 
 def find_packages_without_pkg_resources() -> None:
@@ -56,10 +61,16 @@ def find_packages_without_pkg_resources() -> None:
     mmengine looks packages up through pkg_resources, which setuptools 82 no longer has and earlier
     versions warn of. Can go when mmengine uses importlib.metadata.
     """
-    for module in (mmengine.utils.package_utils, mmengine.utils, mmengine.config.config,
-                   mmengine.hub.hub):
-        for name, function in (('is_installed', _is_installed),
-                               ('get_installed_path', _get_installed_path)):
+    for module in (
+        mmengine.utils.package_utils,
+        mmengine.utils,
+        mmengine.config.config,
+        mmengine.hub.hub,
+    ):
+        for name, function in (
+            ('is_installed', _is_installed),
+            ('get_installed_path', _get_installed_path),
+        ):
             if hasattr(module, name):
                 setattr(module, name, function)
 
@@ -95,7 +106,8 @@ def _checkpoint_getattr(owner: object, name: str) -> Any:
     if isinstance(owner, type) and name in _CHECKPOINT_ATTRIBUTES.get(owner, ()):
         return getattr(owner, name)
     raise pickle.UnpicklingError(
-        f'Refused a checkpoint that reads the attribute {name!r} of {owner!r}')
+        f'Refused a checkpoint that reads the attribute {name!r} of {owner!r}'
+    )
 
 
 def allow_checkpoint_types() -> None:
@@ -111,20 +123,22 @@ def allow_checkpoint_types() -> None:
     # What NumPy's own pickles call; where it lives depends on the version.
     reconstruct: Any = np.empty(0).__reduce__()[0]
     scalar: Any = np.float64(0).__reduce__()[0]
-    torch.serialization.add_safe_globals([
-        HistoryBuffer,
-        OneCycleParamScheduler,
-        (_checkpoint_getattr, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        type(np.dtype('f8')),
-        type(np.dtype('i8')),
-        # The module's name in NumPy 2 and in NumPy 1.
-        (reconstruct, 'numpy._core.multiarray._reconstruct'),
-        (reconstruct, 'numpy.core.multiarray._reconstruct'),
-        (scalar, 'numpy._core.multiarray.scalar'),
-        (scalar, 'numpy.core.multiarray.scalar'),
-    ])
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            OneCycleParamScheduler,
+            (_checkpoint_getattr, 'builtins.getattr'),
+            np.ndarray,
+            np.dtype,
+            type(np.dtype('f8')),
+            type(np.dtype('i8')),
+            # The module's name in NumPy 2 and in NumPy 1.
+            (reconstruct, 'numpy._core.multiarray._reconstruct'),
+            (reconstruct, 'numpy.core.multiarray._reconstruct'),
+            (scalar, 'numpy._core.multiarray.scalar'),
+            (scalar, 'numpy.core.multiarray.scalar'),
+        ]
+    )
 
 
 def load_urls_weights_only() -> None:
@@ -182,13 +196,16 @@ def adapt_config_to_cpu(cfg: Config) -> None:
     if cfg.get('launcher', 'none') == 'none':
         return
     if cfg.get('sync_bn') or "'SyncBN'" in str(cfg.model):
-        raise ValueError('SyncBN does not exist on the CPU: set norm_cfg of the model to '
-                         "dict(type='BN') or train on GPUs")
+        raise ValueError(
+            'SyncBN does not exist on the CPU: set norm_cfg of the model to '
+            "dict(type='BN') or train on GPUs"
+        )
     if cfg.launcher == 'pytorch' and not dist.is_initialized():
         dist.init_process_group('gloo')
     wrapper = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
     cfg.model_wrapper_cfg = wrapper | (cfg.get('model_wrapper_cfg') or {})

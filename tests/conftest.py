@@ -4,5 +4,6 @@ from hypothesis import settings
 
 # The same examples in every run; an example's time says more about the machine than the code.
 settings.register_profile(
-    'frlr_mm', derandomize=True, deadline=None, max_examples=30, database=None)
+    'frlr_mm', derandomize=True, deadline=None, max_examples=30, database=None
+)
 settings.load_profile('frlr_mm')

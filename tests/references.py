@@ -25,8 +25,9 @@ def target_rows(cls_score: Tensor, label: Tensor) -> list[list[float | None]]:
     """Return t_ij row by row, None where it is unknown."""
     num_classes = cls_score.shape[1]
     if label.ndim == 1 or (label.shape[1] == 1 and num_classes > 1):
-        return [[float(j == index) for j in range(num_classes)]
-                for index in label.flatten().tolist()]
+        return [
+            [float(j == index) for j in range(num_classes)] for index in label.flatten().tolist()
+        ]
     return [[None if t < 0 else float(t) for t in row] for row in label.tolist()]
 
 
@@ -42,8 +43,9 @@ def _factors(factor: Tensor | None, num_classes: int) -> list[float]:
     return [1.0] * num_classes if factor is None else factor.tolist()
 
 
-def _reduce(losses: list[Tensor], cls_score: Tensor, weight: Tensor | None, reduction: str,
-            avg_factor) -> Tensor:
+def _reduce(
+    losses: list[Tensor], cls_score: Tensor, weight: Tensor | None, reduction: str, avg_factor
+) -> Tensor:
     if weight is not None:
         losses = [w * loss for w, loss in zip(weight.tolist(), losses)]
     if reduction == 'none':
@@ -54,8 +56,17 @@ def _reduce(losses: list[Tensor], cls_score: Tensor, weight: Tensor | None, redu
     return total / float(len(losses) if avg_factor is None else avg_factor)
 
 
-def hs_lr_loss_naive(cls_score: Tensor, label: Tensor, alpha='sum', ratio=0.1, weight=None,
-                     class_weight=None, pos_weight=None, reduction='mean', avg_factor=None):
+def hs_lr_loss_naive(
+    cls_score: Tensor,
+    label: Tensor,
+    alpha='sum',
+    ratio=0.1,
+    weight=None,
+    class_weight=None,
+    pos_weight=None,
+    reduction='mean',
+    avg_factor=None,
+):
     """Compute HS-LR of float64 logits."""
     num_images, num_classes = cls_score.shape
     rows = target_rows(cls_score, label)
@@ -69,16 +80,28 @@ def hs_lr_loss_naive(cls_score: Tensor, label: Tensor, alpha='sum', ratio=0.1, w
         if num_positives > 0:
             positive = _positives(row, targets, class_weight, pos_weight)
             loss = loss + num_images * positive / num_positives
-        negatives = [class_weight[j] * (1 - t) * softplus(row[j])
-                     for j, t in enumerate(targets) if t is not None]
+        negatives = [
+            class_weight[j] * (1 - t) * softplus(row[j])
+            for j, t in enumerate(targets)
+            if t is not None
+        ]
         k = count_selected(len(negatives), ratio)
         hardest = sorted(negatives, key=Tensor.item, reverse=True)[:k]
         losses.append(loss + (k if alpha == 'sum' else alpha) * sum(hardest) / k)
     return _reduce(losses, cls_score, weight, reduction, avg_factor)
 
 
-def ss_lr_loss_naive(cls_score: Tensor, label: Tensor, alpha='sum', gamma=0.5, weight=None,
-                     class_weight=None, pos_weight=None, reduction='mean', avg_factor=None):
+def ss_lr_loss_naive(
+    cls_score: Tensor,
+    label: Tensor,
+    alpha='sum',
+    gamma=0.5,
+    weight=None,
+    class_weight=None,
+    pos_weight=None,
+    reduction='mean',
+    avg_factor=None,
+):
     """Compute SS-LR of float64 logits."""
     num_images, num_classes = cls_score.shape
     rows = target_rows(cls_score, label)
@@ -112,8 +135,9 @@ def _one_hot(cls_score: Tensor, label: Tensor) -> Tensor:
     return torch.zeros_like(cls_score).scatter_(1, label[:, None], 1)
 
 
-def hs_lr_loss_as_published(cls_score: Tensor, label: Tensor, alpha: float, ratio: float,
-                            eps: float = 1e-7) -> Tensor:
+def hs_lr_loss_as_published(
+    cls_score: Tensor, label: Tensor, alpha: float, ratio: float, eps: float = 1e-7
+) -> Tensor:
     """Compute HS-LR as the authors did."""
     target = _one_hot(cls_score, label)
     p = torch.sigmoid(cls_score)
@@ -122,8 +146,9 @@ def hs_lr_loss_as_published(cls_score: Tensor, label: Tensor, alpha: float, rati
     return positive + alpha * negative.topk(int(p.shape[1] * ratio), dim=1).values.mean()
 
 
-def ss_lr_loss_as_published(cls_score: Tensor, label: Tensor, alpha: float, gamma: float,
-                            eps: float = 1e-7) -> Tensor:
+def ss_lr_loss_as_published(
+    cls_score: Tensor, label: Tensor, alpha: float, gamma: float, eps: float = 1e-7
+) -> Tensor:
     """Compute SS-LR as the authors did."""
     target = _one_hot(cls_score, label)
     p = torch.sigmoid(cls_score)

@@ -17,8 +17,11 @@ def pooled_recall(score: list, target: list, k: int) -> float:
 
 def average_precision(score: list, target: list, column: int) -> float:
     """Sum over distinct thresholds of the gain in recall times the precision there."""
-    pairs = [(scores[column], truth[column] == 1)
-             for scores, truth in zip(score, target) if truth[column] >= 0]
+    pairs = [
+        (scores[column], truth[column] == 1)
+        for scores, truth in zip(score, target)
+        if truth[column] >= 0
+    ]
     positives = sum(hit for _, hit in pairs)
     if positives == 0:
         return 0.0

@@ -30,10 +30,18 @@ from .datasets.test_tiny_imagenet import write_tiny_imagenet
 CONFIG_ROOT = Path(__file__).parents[1] / 'configs'
 PATTERNS = ('attributes/*.py', 'tiny_imagenet/*.py', 'imagenet21k/*.py', 'glyphs/*-attr.py')
 RECIPES = {path.stem: path for pattern in PATTERNS for path in sorted(CONFIG_ROOT.glob(pattern))}
-ATTRIBUTE_RECIPES = [name for name, path in RECIPES.items()
-                     if path.parent.name == 'attributes' or name.endswith('-attr')]
-LOSSES = {'lr': 'CrossEntropyLoss', 'hslr': 'HSLRLoss', 'sslr': 'SSLRLoss', 'focal': 'FocalLoss',
-          'asl': 'AsymmetricLoss'}
+ATTRIBUTE_RECIPES = [
+    name
+    for name, path in RECIPES.items()
+    if path.parent.name == 'attributes' or name.endswith('-attr')
+]
+LOSSES = {
+    'lr': 'CrossEntropyLoss',
+    'hslr': 'HSLRLoss',
+    'sslr': 'SSLRLoss',
+    'focal': 'FocalLoss',
+    'asl': 'AsymmetricLoss',
+}
 DATA_SETS = {'coarse': 'DeepFashionAttribute', 'fine': 'DeepFashionAttribute', 'voc07': 'VOC'}
 IMAGE_SIZE = 32
 
@@ -60,15 +68,20 @@ def write_voc(root, num_images=4):
     for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
         (root / folder).mkdir(parents=True)
     for i in range(num_images):
-        names = (('dog', 0), ('person', 0), ('cat', 1))[:1 + i % 3]
-        objects = ''.join(f'<object><name>{name}</name><difficult>{difficult}</difficult></object>'
-                          for name, difficult in names)
+        names = (('dog', 0), ('person', 0), ('cat', 1))[: 1 + i % 3]
+        objects = ''.join(
+            f'<object><name>{name}</name><difficult>{difficult}</difficult></object>'
+            for name, difficult in names
+        )
         (root / 'Annotations' / f'{i:06d}.xml').write_text(f'<annotation>{objects}</annotation>')
-        cv2.imwrite(str(root / 'JPEGImages' / f'{i:06d}.jpg'),
-                    rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+        cv2.imwrite(
+            str(root / 'JPEGImages' / f'{i:06d}.jpg'),
+            rng.integers(0, 256, (40, 50, 3), dtype=np.uint8),
+        )
     for split in ('trainval', 'test'):
         (root / 'ImageSets' / 'Main' / f'{split}.txt').write_text(
-            ''.join(f'{i:06d}\n' for i in range(num_images)))
+            ''.join(f'{i:06d}\n' for i in range(num_images))
+        )
 
 
 @pytest.fixture
@@ -113,7 +126,8 @@ def shrink(cfg, roots):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         # Serialising collects garbage, which takes longer than the rest of so small a data set.
         loader.dataset.update(
-            data_root=str(roots[loader.dataset.type]), indices=4, serialize_data=False)
+            data_root=str(roots[loader.dataset.type]), indices=4, serialize_data=False
+        )
         if loader.dataset.type == 'GlyphDataset':
             loader.dataset.split = 'val'  # the smallest
         for transform in loader.dataset.pipeline:
@@ -126,8 +140,10 @@ def shrink(cfg, roots):
     backbone.init_cfg = None
     if backbone.type == 'VisionTransformer':
         assert backbone.arch == 'b'
-        backbone.update(img_size=IMAGE_SIZE, arch=dict(
-            embed_dims=768, num_layers=2, num_heads=12, feedforward_channels=3072))
+        backbone.update(
+            img_size=IMAGE_SIZE,
+            arch=dict(embed_dims=768, num_layers=2, num_heads=12, feedforward_channels=3072),
+        )
     return cfg
 
 
@@ -183,9 +199,13 @@ def test_every_data_set_has_every_loss():
     for name in ATTRIBUTE_RECIPES:
         stems.setdefault(name.replace(f'-{loss_of(name)}_', '_'), set()).add(loss_of(name))
     assert set(stems) == {
-        'resnet18_b128_glyphs-attr', 'resnet50_1xb16_voc07', 'resnet50_8xb32_deepfashion-coarse',
-        'resnet50_8xb32_deepfashion-fine', 'vit-base-p16_8xb32_deepfashion-coarse',
-        'vit-base-p16_8xb32_deepfashion-fine'}
+        'resnet18_b128_glyphs-attr',
+        'resnet50_1xb16_voc07',
+        'resnet50_8xb32_deepfashion-coarse',
+        'resnet50_8xb32_deepfashion-fine',
+        'vit-base-p16_8xb32_deepfashion-coarse',
+        'vit-base-p16_8xb32_deepfashion-fine',
+    }
     assert all(losses == set(LOSSES) for losses in stems.values())
 
 
@@ -250,7 +270,10 @@ def test_stock_weights_are_those_of_mmpretrain(name):
         assert init_cfg is None
         return
     metafiles = Path(mmpretrain.__file__).parent.glob('.mim/configs/*/metafile.yml')
-    known = {model.get('Weights') for path in metafiles
-             for model in yaml.safe_load(path.read_text())['Models']}
+    known = {
+        model.get('Weights')
+        for path in metafiles
+        for model in yaml.safe_load(path.read_text())['Models']
+    }
     assert init_cfg.checkpoint in known
     assert init_cfg.prefix == 'backbone'

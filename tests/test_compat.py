@@ -27,11 +27,10 @@ class Evil:
         self.path = str(path)
 
     def __reduce__(self):
-        return os.mkdir, (self.path, )
+        return os.mkdir, (self.path,)
 
 
 class ReadsAttribute:
-
     def __init__(self, owner, name):
         self.owner, self.name = owner, name
 
@@ -48,6 +47,7 @@ def test_stock_configs_are_found_without_pkg_resources(tmp_path, monkeypatch):
 
 def test_package_lookup():
     import mmpretrain
+
     lookup = mmengine.utils.package_utils
     assert lookup.is_installed('mmpretrain') and lookup.is_installed('torch')
     assert not lookup.is_installed('no_such_package')
@@ -67,9 +67,12 @@ def checkpoint_of_a_training():
     scheduler = OneCycleParamScheduler(optimizer, 'lr', eta_max=1.0, total_steps=10)
     return dict(
         state_dict=dict(weight=torch.ones(2)),
-        message_hub=dict(log_scalars={'train/loss': history}, runtime_info=dict(
-            loss=np.float64(0.5), epoch=np.int64(3), seed=np.zeros(2, np.int64))),
-        param_schedulers=[scheduler.state_dict()])
+        message_hub=dict(
+            log_scalars={'train/loss': history},
+            runtime_info=dict(loss=np.float64(0.5), epoch=np.int64(3), seed=np.zeros(2, np.int64)),
+        ),
+        param_schedulers=[scheduler.state_dict()],
+    )
 
 
 def test_checkpoints_of_mmengine_load_weights_only(tmp_path):
@@ -105,10 +108,13 @@ def test_no_name_of_the_allow_list_can_go(tmp_path):
     assert needed == []
 
 
-@pytest.mark.parametrize('content', [
-    lambda path: Evil(path),
-    lambda path: dict(state_dict={}, extra=[Evil(path)]),
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        lambda path: Evil(path),
+        lambda path: dict(state_dict={}, extra=[Evil(path)]),
+    ],
+)
 def test_malicious_checkpoint_is_refused(tmp_path, content):
     target = tmp_path / 'created'
     path = tmp_path / 'evil.pth'
@@ -118,12 +124,15 @@ def test_malicious_checkpoint_is_refused(tmp_path, content):
     assert not target.exists()
 
 
-@pytest.mark.parametrize(('owner', 'name'), [
-    (HistoryBuffer, '__init__'),
-    (HistoryBuffer, '_statistics_methods'),
-    (OneCycleParamScheduler, '__subclasses__'),
-    (np.ndarray, 'tofile'),
-])
+@pytest.mark.parametrize(
+    ('owner', 'name'),
+    [
+        (HistoryBuffer, '__init__'),
+        (HistoryBuffer, '_statistics_methods'),
+        (OneCycleParamScheduler, '__subclasses__'),
+        (np.ndarray, 'tofile'),
+    ],
+)
 def test_other_attributes_are_refused(tmp_path, owner, name):
     path = tmp_path / 'evil.pth'
     torch.save(ReadsAttribute(owner, name), path)
@@ -161,7 +170,8 @@ def test_apply_twice_changes_nothing():
 def test_cpu_amp_runs_in_bfloat16():
     model = nn.Linear(4, 2)
     wrapper = OPTIM_WRAPPERS.build(
-        dict(type='CPUAmpOptimWrapper', optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+        dict(type='CPUAmpOptimWrapper', optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    )
     assert isinstance(wrapper, OptimWrapper)
     before = model.weight.detach().clone()
     with wrapper.optim_context(model):
@@ -179,10 +189,17 @@ def on_cpu(monkeypatch):
 
 @pytest.mark.usefixtures('on_cpu')
 def test_config_on_one_cpu_process():
-    cfg = Config(dict(
-        launcher='none', model=dict(type='ImageClassifier'),
-        train_dataloader=dict(pin_memory=True), val_dataloader=None,
-        optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic', accumulative_counts=2)))
+    cfg = Config(
+        dict(
+            launcher='none',
+            model=dict(type='ImageClassifier'),
+            train_dataloader=dict(pin_memory=True),
+            val_dataloader=None,
+            optim_wrapper=dict(
+                type='AmpOptimWrapper', loss_scale='dynamic', accumulative_counts=2
+            ),
+        )
+    )
     compat.adapt_config_to_cpu(cfg)
     assert cfg.train_dataloader.pin_memory is False
     assert cfg.optim_wrapper == dict(type='CPUAmpOptimWrapper', accumulative_counts=2)
@@ -190,10 +207,13 @@ def test_config_on_one_cpu_process():
 
 
 @pytest.mark.usefixtures('on_cpu')
-@pytest.mark.parametrize('options', [
-    dict(sync_bn='torch'),
-    dict(model=dict(backbone=dict(norm_cfg=dict(type='SyncBN')))),
-])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(sync_bn='torch'),
+        dict(model=dict(backbone=dict(norm_cfg=dict(type='SyncBN')))),
+    ],
+)
 def test_sync_bn_on_cpu_processes_is_an_error(options):
     cfg = Config(dict(launcher='pytorch', model=dict(type='ImageClassifier')))
     cfg.merge_from_dict(options)
@@ -203,8 +223,14 @@ def test_sync_bn_on_cpu_processes_is_an_error(options):
 
 def test_config_on_a_gpu_is_left_alone(monkeypatch):
     monkeypatch.setattr(compat, 'get_device', lambda: 'cuda')
-    cfg = Config(dict(launcher='pytorch', optim_wrapper=dict(type='AmpOptimWrapper'),
-                      train_dataloader=dict(pin_memory=True), model=dict()))
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            optim_wrapper=dict(type='AmpOptimWrapper'),
+            train_dataloader=dict(pin_memory=True),
+            model=dict(),
+        )
+    )
     expected = cfg.to_dict()
     compat.adapt_config_to_cpu(cfg)
     assert cfg.to_dict() == expected

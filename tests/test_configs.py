@@ -50,7 +50,8 @@ ALLOWED_CHANGES = (
 # takes its step with 2 layers in place of 24, all of full width.
 REDUCED_BACKBONES = {
     'vit-large-p16': dict(
-        arch=dict(embed_dims=1024, num_layers=2, num_heads=16, feedforward_channels=4096)),
+        arch=dict(embed_dims=1024, num_layers=2, num_heads=16, feedforward_channels=4096)
+    ),
 }
 
 # Height and width of the images that go into the training pipeline; the others are 32 x 32.
@@ -110,8 +111,9 @@ def flatten(value, prefix: str = '') -> dict:
 
 
 def find_classifier(head: nn.Module, num_classes: int) -> nn.Linear:
-    return [m for m in head.modules()
-            if isinstance(m, nn.Linear) and m.out_features == num_classes][-1]
+    return [
+        m for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == num_classes
+    ][-1]
 
 
 def build_head(cfg: Config) -> nn.Module:
@@ -128,8 +130,10 @@ def focus_hooks(cfg: Config) -> list[dict]:
 
 
 def test_every_recipe_has_both_losses():
-    with_loss = {loss: {name.replace(f'-{loss}', '') for name in RECIPES if f'-{loss}' in name}
-                 for loss in ('hslr', 'sslr')}
+    with_loss = {
+        loss: {name.replace(f'-{loss}', '') for name in RECIPES if f'-{loss}' in name}
+        for loss in ('hslr', 'sslr')
+    }
     assert with_loss['hslr'] == with_loss['sslr'] != set()
 
 
@@ -139,16 +143,22 @@ def test_changes_only_loss_prior_and_learning_rate(name):
     baseline = load_baseline(name)
     ours, theirs = (flatten(without_scope(c.to_dict())) for c in (cfg, baseline))
     missing = object()
-    changed = [key for key in ours.keys() | theirs.keys()
-               if ours.get(key, missing) != theirs.get(key, missing)]
+    changed = [
+        key
+        for key in ours.keys() | theirs.keys()
+        if ours.get(key, missing) != theirs.get(key, missing)
+    ]
     assert 'model.head.loss.type' in changed
-    assert [key for key in changed
-            if not any(re.fullmatch(pattern, key) for pattern in ALLOWED_CHANGES)] == []
+    assert [
+        key
+        for key in changed
+        if not any(re.fullmatch(pattern, key) for pattern in ALLOWED_CHANGES)
+    ] == []
 
     our_hooks = ours.get('custom_hooks', [])
     their_hooks = theirs.get('custom_hooks', [])
-    assert our_hooks[:len(their_hooks)] == their_hooks
-    assert {h['type'] for h in our_hooks[len(their_hooks):]} <= {'FocusAnnealingHook'}
+    assert our_hooks[: len(their_hooks)] == their_hooks
+    assert {h['type'] for h in our_hooks[len(their_hooks) :]} <= {'FocusAnnealingHook'}
 
 
 @pytest.mark.parametrize(('entry', 'name'), ENTRY_RECIPES.items())
@@ -197,16 +207,24 @@ def test_anneals_the_focus_within_training(name):
 
 def make_batch(cfg: Config) -> dict:
     """Send two random images through the recipe's own training pipeline."""
-    pipeline = Compose([TRANSFORMS.build(transform) for transform in cfg.train_pipeline
-                        if transform['type'] != 'LoadImageFromFile'])
+    pipeline = Compose(
+        [
+            TRANSFORMS.build(transform)
+            for transform in cfg.train_pipeline
+            if transform['type'] != 'LoadImageFromFile'
+        ]
+    )
     size = SOURCE_SIZES.get(cfg.train_dataloader.dataset.type, (32, 32))
     rng = np.random.default_rng(0)
     samples = [
-        pipeline(dict(
-            img=rng.integers(0, 256, (*size, 3), dtype=np.uint8),
-            img_shape=size,
-            ori_shape=size,
-            gt_label=label))
+        pipeline(
+            dict(
+                img=rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+                img_shape=size,
+                ori_shape=size,
+                gt_label=label,
+            )
+        )
         for label in (1, cfg.model.head.num_classes - 1)
     ]
     return pseudo_collate(samples)
@@ -214,8 +232,11 @@ def make_batch(cfg: Config) -> dict:
 
 def listed_parameters(name: str) -> list[int]:
     """Return the numbers of parameters that the metafiles give for a recipe."""
-    models = [model for path in CONFIG_ROOT.glob('*/metafile.yml')
-              for model in yaml.safe_load(path.read_text())['Models']]
+    models = [
+        model
+        for path in CONFIG_ROOT.glob('*/metafile.yml')
+        for model in yaml.safe_load(path.read_text())['Models']
+    ]
     return [model['Metadata']['Parameters'] for model in models if model['Name'] == name]
 
 
@@ -234,7 +255,7 @@ def test_takes_a_training_step(name):
     num_classes = cfg.model.head.num_classes
     classifier = find_classifier(model.head, num_classes)
     if name in DERIVED:
-        prior = torch.full((num_classes, ), -math.log(num_classes - 1))
+        prior = torch.full((num_classes,), -math.log(num_classes - 1))
         torch.testing.assert_close(classifier.bias.detach(), prior)
 
     labels = []
@@ -245,15 +266,19 @@ def test_takes_a_training_step(name):
     log_vars = model.train_step(make_batch(cfg), optim_wrapper)
 
     assert log_vars['loss'].isfinite()
-    changed = {key for key, value in model.named_parameters()
-               if not torch.equal(value, before[key])}
+    changed = {
+        key for key, value in model.named_parameters() if not torch.equal(value, before[key])
+    }
     assert all(value.isfinite().all() for value in model.parameters())
-    classifier_keys = {key for key, value in model.named_parameters()
-                       if value is classifier.weight or value is classifier.bias}
+    classifier_keys = {
+        key
+        for key, value in model.named_parameters()
+        if value is classifier.weight or value is classifier.bias
+    }
     assert len(classifier_keys) == 2
     assert classifier_keys <= changed
     assert any(key.startswith('backbone.') for key in changed)
 
     has_batch_augments = bool(cfg.model.get('train_cfg', {}).get('augments'))
     assert len(labels) == 1
-    assert labels[0].shape == ((2, num_classes) if has_batch_augments else (2, ))
+    assert labels[0].shape == ((2, num_classes) if has_batch_augments else (2,))

@@ -24,7 +24,9 @@ def public_callables():
                 for method_name, method in vars(thing).items():
                     if inspect.isfunction(method) and not method_name.startswith('_'):
                         found[f'{info.name}.{name}.{method_name}'] = (
-                            method.__doc__, inspect.signature(method))
+                            method.__doc__,
+                            inspect.signature(method),
+                        )
             elif inspect.isfunction(inspect.unwrap(thing)):
                 found[f'{info.name}.{name}'] = (thing.__doc__, inspect.signature(thing))
     return found
@@ -43,12 +45,15 @@ CALLABLES = public_callables()
 
 
 def test_finds_what_is_public():
-    assert {'frlr_mm.functional.hs_lr.hs_lr_loss', 'frlr_mm.functional.ss_lr.ss_lr_loss',
-            'frlr_mm.models.losses.hs_lr_loss.HSLRLoss',
-            'frlr_mm.models.losses.ss_lr_loss.SSLRLoss',
-            'frlr_mm.models.losses.base.FocusRectifiedLoss.forward',
-            'frlr_mm.hooks.focus_annealing_hook.FocusAnnealingHook',
-            'frlr_mm.datasets.glyphs.GlyphDataset'} <= CALLABLES.keys()
+    assert {
+        'frlr_mm.functional.hs_lr.hs_lr_loss',
+        'frlr_mm.functional.ss_lr.ss_lr_loss',
+        'frlr_mm.models.losses.hs_lr_loss.HSLRLoss',
+        'frlr_mm.models.losses.ss_lr_loss.SSLRLoss',
+        'frlr_mm.models.losses.base.FocusRectifiedLoss.forward',
+        'frlr_mm.hooks.focus_annealing_hook.FocusAnnealingHook',
+        'frlr_mm.datasets.glyphs.GlyphDataset',
+    } <= CALLABLES.keys()
     arguments = documented_arguments(CALLABLES['frlr_mm.functional.hs_lr.hs_lr_loss'][0])
     assert list(arguments)[:4] == ['cls_score', 'label', 'alpha', 'ratio']
     assert arguments['ratio'].endswith('Defaults to 0.1.')
@@ -61,8 +66,11 @@ def test_docstring_agrees_with_signature(name):
     arguments = documented_arguments(docstring)
     parameters = {
         {inspect.Parameter.VAR_POSITIONAL: '*', inspect.Parameter.VAR_KEYWORD: '**'}.get(
-            parameter.kind, '') + key: parameter
-        for key, parameter in signature.parameters.items() if key != 'self'
+            parameter.kind, ''
+        )
+        + key: parameter
+        for key, parameter in signature.parameters.items()
+        if key != 'self'
     }
     if arguments:
         assert list(arguments) == list(parameters)

@@ -67,7 +67,8 @@ def test_readme_lists_every_recipe(folder):
 
 ROWS = {
     row['Recipe'].split(']')[0].strip('['): row
-    for folder in FOLDERS for row in read_rows(folder / 'README.md')
+    for folder in FOLDERS
+    for row in read_rows(folder / 'README.md')
 }
 
 

@@ -22,8 +22,20 @@ import frlr_mm
 ROOT = Path(__file__).parents[1]
 # The parts of a working copy that are sources; training and tools leave other things beside them.
 SOURCES = (
-    'CHANGELOG.md', 'LICENSE', 'MANIFEST.in', 'README.md', 'configs', 'constraints.txt', 'frlr_mm',
-    'model-index.yml', 'pyproject.toml', 'requirements', 'setup.py', 'tests', 'tools')
+    'CHANGELOG.md',
+    'LICENSE',
+    'MANIFEST.in',
+    'README.md',
+    'configs',
+    'constraints.txt',
+    'frlr_mm',
+    'model-index.yml',
+    'pyproject.toml',
+    'requirements',
+    'setup.py',
+    'tests',
+    'tools',
+)
 MIM = 'frlr_mm/.mim/'
 
 
@@ -76,15 +88,25 @@ def wheel(unpacked_sdist, tmp_path_factory):
     """The wheel of the source distribution, and what building it left in its folder."""
     folder = tmp_path_factory.mktemp('wheel')
     before = files_below(unpacked_sdist)
-    run('-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '--wheel-dir',
-        str(folder), '.', cwd=unpacked_sdist)
-    (path, ) = folder.iterdir()
+    run(
+        '-m',
+        'pip',
+        'wheel',
+        '--no-deps',
+        '--no-build-isolation',
+        '--no-index',
+        '--wheel-dir',
+        str(folder),
+        '.',
+        cwd=unpacked_sdist,
+    )
+    (path,) = folder.iterdir()
     return path, files_below(unpacked_sdist) - before
 
 
 def metadata_of(path: Path) -> Message:
     with zipfile.ZipFile(path) as archive:
-        (name, ) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
         return email.message_from_bytes(archive.read(name))
 
 
@@ -97,8 +119,11 @@ def test_wheel_holds_package_configs_and_tools(source_tree, wheel):
     modules = {f'frlr_mm/{file}' for file in files_below(source_tree / 'frlr_mm')}
     with zipfile.ZipFile(wheel[0]) as archive:
         names = {name for name in archive.namelist() if '.dist-info/' not in name}
-    assert {f'{MIM}configs/glyphs/resnet18_b128-hslr_glyphs.py', f'{MIM}tools/train.py',
-            f'{MIM}model-index.yml'} <= names
+    assert {
+        f'{MIM}configs/glyphs/resnet18_b128-hslr_glyphs.py',
+        f'{MIM}tools/train.py',
+        f'{MIM}model-index.yml',
+    } <= names
     assert names == modules | {MIM + file for file in mim_files(source_tree)}
 
 
@@ -126,7 +151,8 @@ def test_metadata(wheel):
     required = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
     names = {r.name for r in required if r.marker is None}
     assert {'mmengine', 'mmpretrain', 'setuptools', 'torch', 'torchvision'} <= {
-        name.removeprefix('onedl-') for name in names}
+        name.removeprefix('onedl-') for name in names
+    }
     assert len(names & {'mmcv', 'mmcv-lite', 'onedl-mmcv'}) == 1
     tests = {r.name for r in required if r.marker and r.marker.evaluate({'extra': 'tests'})}
     assert tests == {r.name for r in read_requirements('tests.txt')}
@@ -150,26 +176,32 @@ def test_editable_install_goes_together_with_mim(source_tree, tmp_path):
 def make_environment(path):
     """Return the interpreter and site-packages of a new, empty virtual environment."""
     venv.create(path, symlinks=True)
-    (python, ) = path.glob('bin/python')
-    (site_packages, ) = path.glob('lib/python*/site-packages')
+    (python,) = path.glob('bin/python')
+    (site_packages,) = path.glob('lib/python*/site-packages')
     return str(python), site_packages
 
 
-@pytest.mark.parametrize(('installed', 'expected'), [
-    ((), {'mmcv-lite', 'mmengine', 'mmpretrain'}),
-    (('mmcv_lite', 'mmengine', 'mmpretrain'), {'mmcv-lite', 'mmengine', 'mmpretrain'}),
-    (('mmcv', ), {'mmcv', 'mmengine', 'mmpretrain'}),
-    (('mmcv_lite', 'mmcv'), {'mmcv', 'mmengine', 'mmpretrain'}),
-    (('onedl_mmcv', 'onedl_mmengine', 'onedl_mmpretrain'),
-     {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain'}),
-])
+@pytest.mark.parametrize(
+    ('installed', 'expected'),
+    [
+        ((), {'mmcv-lite', 'mmengine', 'mmpretrain'}),
+        (('mmcv_lite', 'mmengine', 'mmpretrain'), {'mmcv-lite', 'mmengine', 'mmpretrain'}),
+        (('mmcv',), {'mmcv', 'mmengine', 'mmpretrain'}),
+        (('mmcv_lite', 'mmcv'), {'mmcv', 'mmengine', 'mmpretrain'}),
+        (
+            ('onedl_mmcv', 'onedl_mmengine', 'onedl_mmpretrain'),
+            {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain'},
+        ),
+    ],
+)
 def test_requires_the_mmcv_that_is_installed(tmp_path, monkeypatch, installed, expected):
     """Also where PYTHONPATH hides the environment, as pip does while it builds."""
     python, site_packages = make_environment(tmp_path)
     for name in installed:
         (site_packages / f'{name}-2.2.0.dist-info').mkdir()
         (site_packages / f'{name}-2.2.0.dist-info' / 'METADATA').write_text(
-            f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.2.0\n')
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.2.0\n'
+        )
     hidden = tmp_path / 'hidden'
     hidden.mkdir()
     (hidden / 'sitecustomize.py').write_text('import sys\nsys.path.clear()\n')

@@ -20,11 +20,20 @@ LOSSES = {
     'hslr': dict(type='HSLRLoss', alpha='sum', ratio=0.01),
     'sslr': dict(type='SSLRLoss', alpha='sum', gamma=0.5),
 }
-METRICS = {'reid/rank-1', 'reid/rank-5', 'reid/rank-10', 'reid/rank-20', 'reid/mAP',
-           'reid/mAP_trapezoid', 'reid/mINP', 'reid/queries_left_out'}
+METRICS = {
+    'reid/rank-1',
+    'reid/rank-5',
+    'reid/rank-10',
+    'reid/rank-20',
+    'reid/mAP',
+    'reid/mAP_trapezoid',
+    'reid/mINP',
+    'reid/queries_left_out',
+}
 
 of_each_recipe = pytest.mark.parametrize(
-    ('name', 'loss'), [(name, loss) for name in NUM_IDS for loss in LOSSES])
+    ('name', 'loss'), [(name, loss) for name in NUM_IDS for loss in LOSSES]
+)
 
 
 def load_recipe(name, loss):
@@ -76,8 +85,12 @@ def test_trains_a_step_and_evaluates(tmp_path, name, loss):
     assert set(METRICS) <= {key.removeprefix('val/') for key in values}
     assert 0 <= values['val/reid/mAP'] <= 100
     after = runner.model.state_dict()
-    for key in ('backbone.layer4.0.conv1.weight', 'head.fc.weight', 'head.fc.bias',
-                'head.bn.weight'):
+    for key in (
+        'backbone.layer4.0.conv1.weight',
+        'head.fc.weight',
+        'head.fc.bias',
+        'head.bn.weight',
+    ):
         assert not torch.equal(before[key], after[key]), key
     assert not after['head.bn.bias'].any()
     assert set(runner.test()) == METRICS
@@ -92,9 +105,14 @@ def test_loss_and_prior(name, loss):
     if loss != 'sr':
         assert head.init_cfg.bias_prob == 1 / NUM_IDS[name]
     if loss == 'hslr':
-        hook, = cfg.custom_hooks
-        assert hook == dict(type='FocusAnnealingHook', param='ratio', start_value=1.0,
-                            end_value=0.01, end=0.8 * cfg.train_cfg.max_epochs)
+        (hook,) = cfg.custom_hooks
+        assert hook == dict(
+            type='FocusAnnealingHook',
+            param='ratio',
+            start_value=1.0,
+            end_value=0.01,
+            end=0.8 * cfg.train_cfg.max_epochs,
+        )
 
 
 @pytest.mark.parametrize('name', NUM_IDS.keys() - {'glyphs'})
@@ -125,4 +143,4 @@ def test_backbone_starts_from_the_stock_checkpoint(tmp_path):
     model = get_model(cfg)
     model.init_weights()
     assert_close(model.backbone.state_dict(), stock.backbone.state_dict(), rtol=0, atol=0)
-    assert_close(model.head.fc.bias.sigmoid(), torch.full((751, ), 1 / 751))
+    assert_close(model.head.fc.bias.sigmoid(), torch.full((751,), 1 / 751))

@@ -26,10 +26,15 @@ CONFIG = TOOLS.parent / 'configs' / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'),
-                        help='the folder of checkpoints, logs and the picture')
-    parser.add_argument('--cfg-options', nargs='+', default=[],
-                        help='handed to tools/train.py and tools/test.py')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/demo'),
+        help='the folder of checkpoints, logs and the picture',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='handed to tools/train.py and tools/test.py'
+    )
     return parser.parse_args()
 
 
@@ -48,23 +53,27 @@ def predict(config: mmengine.Config, checkpoint: str) -> tuple[list[dict], torch
     dataset = DATASETS.build(config.test_dataloader.dataset)
     loader = DataLoader(dataset, config.test_dataloader.batch_size, collate_fn=pseudo_collate)
     with torch.no_grad():
-        scores = [model(model.data_preprocessor(batch)['inputs'], mode='tensor').sigmoid()
-                  for batch in loader]
+        scores = [
+            model(model.data_preprocessor(batch)['inputs'], mode='tensor').sigmoid()
+            for batch in loader
+        ]
     return [dataset.get_data_info(i) for i in range(len(dataset))], torch.cat(scores)
 
 
-def choose(infos: list[dict], scores: torch.Tensor, num: int = 12, num_wrong: int = 4,
-           seed: int = 0) -> list[int]:
+def choose(
+    infos: list[dict], scores: torch.Tensor, num: int = 12, num_wrong: int = 4, seed: int = 0
+) -> list[int]:
     """Choose test images at random, at most ``num_wrong`` of them wrongly classified."""
     order = np.random.default_rng(seed).permutation(len(infos))
     labels = np.array([info['gt_label'] for info in infos])
     is_right = scores.argmax(1).numpy() == labels
     wrong = [int(i) for i in order if not is_right[i]][:num_wrong]
-    return [int(i) for i in order if is_right[i]][:num - len(wrong)] + wrong
+    return [int(i) for i in order if is_right[i]][: num - len(wrong)] + wrong
 
 
-def draw(log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple[str, ...],
-         path: Path) -> None:
+def draw(
+    log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple[str, ...], path: Path
+) -> None:
     """Draw the learning curves above test images with their highest sigmoid scores."""
     rows = [json.loads(line) for line in log_file.read_text().splitlines()]
     train = [row for row in rows if 'loss' in row]
@@ -73,9 +82,11 @@ def draw(log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple
     figure = plt.figure(figsize=(12, 5.6), layout='constrained')
     curves, glyphs = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     top1 = f'top-1 on held-out faces, % (last: {val[-1]["accuracy/top1"]:.1f})'
-    panels = (('HS-LR loss', train, 'iter', 'loss', 'iteration'),
-              ('ratio: share of the classes selected', train, 'iter', 'ratio', 'iteration'),
-              (top1, val, 'step', 'accuracy/top1', 'epoch'))
+    panels = (
+        ('HS-LR loss', train, 'iter', 'loss', 'iteration'),
+        ('ratio: share of the classes selected', train, 'iter', 'ratio', 'iteration'),
+        (top1, val, 'step', 'accuracy/top1', 'epoch'),
+    )
     for axis, (title, source, x, y, label) in zip(curves.subplots(1, 3), panels, strict=True):
         axis.plot([row[x] for row in source], [row[y] for row in source], 'k.-')
         axis.set(title=title, xlabel=label, yscale='log' if y == 'ratio' else 'linear')
@@ -104,8 +115,18 @@ def main() -> None:
     run_tool('train.py', CONFIG, '--work-dir', args.work_dir, *options)
     checkpoint = find_latest_checkpoint(args.work_dir)
     metrics_file = args.work_dir / 'metrics.json'
-    run_tool('test.py', CONFIG, checkpoint, '--work-dir', args.work_dir, '--out', metrics_file,
-             '--out-item', 'metrics', *options)
+    run_tool(
+        'test.py',
+        CONFIG,
+        checkpoint,
+        '--work-dir',
+        args.work_dir,
+        '--out',
+        metrics_file,
+        '--out-item',
+        'metrics',
+        *options,
+    )
 
     # What train.py ran with, options included, as it wrote it down.
     config = mmengine.Config.fromfile(args.work_dir / CONFIG.name)

@@ -3,8 +3,9 @@ _base_ = './resnet50_1xb16-lr_voc07.py'
 # About 1.5 positives an image: with this weight each counts as much as a negative.
 model = dict(
     head=dict(
-        loss=dict(
-            _delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=[1.5] * 20)))
+        loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=[1.5] * 20)
+    )
+)
 
 # From all negatives to the hardest 50 % over the first 80 % of training.
 custom_hooks = [

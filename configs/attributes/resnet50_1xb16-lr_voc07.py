@@ -11,12 +11,18 @@ model = dict(head=dict(num_classes=20, init_cfg=dict(bias_prob=0.073)))
 # The schedule of the stock CSRA recipe. The learning rate of the head is ten times the base one.
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.0002, momentum=0.9, weight_decay=0.0001),
-    paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=10)}))
+    paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=10)}),
+)
 
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=1e-7, by_epoch=True, begin=0, end=1,
-        convert_to_iter_based=True),
+        type='LinearLR',
+        start_factor=1e-7,
+        by_epoch=True,
+        begin=0,
+        end=1,
+        convert_to_iter_based=True,
+    ),
     dict(type='StepLR', by_epoch=True, step_size=6, gamma=0.1),
 ]
 

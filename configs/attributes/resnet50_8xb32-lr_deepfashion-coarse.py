@@ -7,8 +7,7 @@ _base_ = [
 custom_imports = dict(imports=['frlr_mm'])
 
 # The bias starts at the prior.
-model = dict(
-    head=dict(num_classes=1000, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
+model = dict(head=dict(num_classes=1000, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
 
 # The stock losses know no unknown labels.
 train_dataloader = dict(dataset=dict(unknown='negative'))

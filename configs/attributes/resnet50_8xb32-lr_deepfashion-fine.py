@@ -7,5 +7,4 @@ _base_ = [
 custom_imports = dict(imports=['frlr_mm'])
 
 # The bias starts at the prior.
-model = dict(
-    head=dict(num_classes=26, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
+model = dict(head=dict(num_classes=26, init_cfg=dict(bias_prob={{_base_.label_frequency}})))

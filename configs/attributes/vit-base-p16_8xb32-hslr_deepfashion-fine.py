@@ -3,8 +3,9 @@ _base_ = './vit-base-p16_8xb32-lr_deepfashion-fine.py'
 # About 6 positives an image: with this weight each counts as much as a negative.
 model = dict(
     head=dict(
-        loss=dict(
-            _delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=[6.0] * 26)))
+        loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=[6.0] * 26)
+    )
+)
 
 # From all negatives to the hardest 50 % over the first 80 % of training.
 custom_hooks = [

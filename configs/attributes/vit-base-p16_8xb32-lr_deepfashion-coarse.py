@@ -7,19 +7,19 @@ _base_ = [
 custom_imports = dict(imports=['frlr_mm'])
 
 # The bias starts at the prior.
-model = dict(
-    head=dict(num_classes=1000, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
+model = dict(head=dict(num_classes=1000, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
 
 # The stock losses know no unknown labels.
 train_dataloader = dict(dataset=dict(unknown='negative'))
 
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05, betas=(0.9, 0.999)),
+    optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05, betas=(0.9, 0.999)),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys={
             '.cls_token': dict(decay_mult=0.0),
             '.pos_embed': dict(decay_mult=0.0),
-        }))
+        },
+    ),
+)

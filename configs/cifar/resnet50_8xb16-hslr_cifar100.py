@@ -5,7 +5,9 @@ custom_imports = dict(imports=['frlr_mm'])
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.1),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 100)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 100),
+    )
+)
 
 # Half of the stock learning rate.
 optim_wrapper = dict(optimizer=dict(lr=0.1 * 0.5))

@@ -4,7 +4,9 @@ _base_ = './resnet18_b128-sr_glyphs.py'
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000),
+    )
+)
 
 # From all negatives to the hardest 1 % over the first 80 % of training.
 custom_hooks = [

@@ -16,4 +16,7 @@ model = dict(
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         init_cfg=dict(
-            type='Normal', layer='Linear', std=0.01, bias_prob={{_base_.label_frequency}})))
+            type='Normal', layer='Linear', std=0.01, bias_prob={{_base_.label_frequency}}
+        ),
+    )
+)

@@ -4,4 +4,6 @@ _base_ = './resnet18_b128-sr_glyphs-id.py'
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.0),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000),
+    )
+)

@@ -6,7 +6,10 @@ model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
         init_cfg=dict(
-            _delete_=True, type='TruncNormal', layer='Linear', std=0.02, bias_prob=1 / 1000)))
+            _delete_=True, type='TruncNormal', layer='Linear', std=0.02, bias_prob=1 / 1000
+        ),
+    )
+)
 
 # From all classes to the hardest 1 % over the first 80 % of training.
 custom_hooks = [

@@ -6,4 +6,7 @@ model = dict(
     head=dict(
         loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.5),
         init_cfg=dict(
-            _delete_=True, type='TruncNormal', layer='Linear', std=0.02, bias_prob=1 / 1000)))
+            _delete_=True, type='TruncNormal', layer='Linear', std=0.02, bias_prob=1 / 1000
+        ),
+    )
+)

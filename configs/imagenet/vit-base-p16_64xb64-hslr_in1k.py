@@ -5,7 +5,9 @@ custom_imports = dict(imports=['frlr_mm'])
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
-        init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000)))
+        init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000),
+    )
+)
 
 # From all classes to the hardest 1 % over the first 80 % of training.
 custom_hooks = [

@@ -5,7 +5,9 @@ custom_imports = dict(imports=['frlr_mm'])
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 21843)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 21843),
+    )
+)
 
 # There is no validation split; with the stock val_cfg and no data for it nothing starts.
 val_cfg = None

@@ -4,7 +4,9 @@ _base_ = './resnet50_b64-sr_cuhk03np.py'
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 767)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 767),
+    )
+)
 
 # From all negatives to the hardest 1 % over the first 80 % of training.
 custom_hooks = [

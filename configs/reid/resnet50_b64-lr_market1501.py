@@ -4,4 +4,6 @@ _base_ = './resnet50_b64-sr_market1501.py'
 model = dict(
     head=dict(
         loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.0),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 751)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 751),
+    )
+)

@@ -7,6 +7,12 @@ from .tiny_imagenet import TinyImageNet
 from .transforms import CropBBox
 
 __all__ = [
-    'CUHK03NP', 'MSMT17', 'CropBBox', 'DeepFashionAttribute', 'DukeMTMCreID', 'GlyphDataset',
-    'Market1501', 'TinyImageNet'
+    'CUHK03NP',
+    'MSMT17',
+    'CropBBox',
+    'DeepFashionAttribute',
+    'DukeMTMCreID',
+    'GlyphDataset',
+    'Market1501',
+    'TinyImageNet',
 ]

@@ -62,9 +62,13 @@ class ReIDDataset(BaseDataset):
                 for path, person_id, camera_id in images
             ]
         return [
-            dict(img_path=str(path), gt_label=person_id, camera_id=camera_id,
-                 is_query=split == 'query')
-            for split in (('query', 'gallery') if self.split == 'test' else (self.split, ))
+            dict(
+                img_path=str(path),
+                gt_label=person_id,
+                camera_id=camera_id,
+                is_query=split == 'query',
+            )
+            for split in (('query', 'gallery') if self.split == 'test' else (self.split,))
             for path, person_id, camera_id in self.read_split(root, split)
         ]
 
@@ -72,7 +76,8 @@ class ReIDDataset(BaseDataset):
         """Return the error of a path that is not there."""
         return FileNotFoundError(
             f'{path} is missing: {type(self).__name__} expected `data_root` = '
-            f'{self.data_root!r} to be laid out as in the official archive {self.archive_folder}')
+            f'{self.data_root!r} to be laid out as in the official archive {self.archive_folder}'
+        )
 
     def extra_repr(self) -> list[str]:
         """Return the lines that ``print(dataset)`` adds."""
@@ -100,18 +105,25 @@ class FolderReIDDataset(ReIDDataset):
         if not folder.is_dir():
             raise self.missing(folder)
         # `-1` sorts before the ids.
-        names = sorted(name for name in os.listdir(folder)
-                       if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith('.'))
+        names = sorted(
+            name
+            for name in os.listdir(folder)
+            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith('.')
+        )
         is_empty = True
         for name in names:
             match = self.name_pattern.fullmatch(name)
             if match is None:
-                raise ValueError(f'Expected {folder / name} to have a name of '
-                                 f'{type(self).__name__}, such as {self.example}')
+                raise ValueError(
+                    f'Expected {folder / name} to have a name of '
+                    f'{type(self).__name__}, such as {self.example}'
+                )
             person_id, camera_id = int(match[1]), int(match[2])
             if person_id != JUNK_ID:
                 is_empty = False
                 yield folder / name, person_id, camera_id
         if is_empty:
-            raise ValueError(f'Expected {folder} to hold images of {type(self).__name__}, such as '
-                             f'{self.example}, but it holds none')
+            raise ValueError(
+                f'Expected {folder} to hold images of {type(self).__name__}, such as '
+                f'{self.example}, but it holds none'
+            )

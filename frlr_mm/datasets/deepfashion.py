@@ -22,7 +22,7 @@ ATTRIBUTE_TYPES = {
     'fine': ('texture', 'sleeve', 'length', 'neckline', 'fabric', 'fit'),
 }
 # Older releases have the coarse annotation in Anno, newer ones in Anno_coarse.
-ANNOTATION_FOLDERS = {'coarse': ('Anno_coarse', 'Anno'), 'fine': ('Anno_fine', )}
+ANNOTATION_FOLDERS = {'coarse': ('Anno_coarse', 'Anno'), 'fine': ('Anno_fine',)}
 _BOX_COLUMNS = ('x_1', 'y_1', 'x_2', 'y_2')
 
 
@@ -67,17 +67,21 @@ class DeepFashionAttribute(MultiLabelDataset):
         FileNotFoundError: If an annotation file is missing.
     """
 
-    def __init__(self,
-                 data_root: str,
-                 split: str,
-                 annotation: str = 'coarse',
-                 unknown: str = 'keep',
-                 with_bbox: bool = False,
-                 data_prefix: str = 'Img',
-                 **kwargs: Any) -> None:
-        for name, value, choices in (('split', split, SPLITS),
-                                     ('annotation', annotation, tuple(ATTRIBUTE_TYPES)),
-                                     ('unknown', unknown, ('keep', 'negative'))):
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        annotation: str = 'coarse',
+        unknown: str = 'keep',
+        with_bbox: bool = False,
+        data_prefix: str = 'Img',
+        **kwargs: Any,
+    ) -> None:
+        for name, value, choices in (
+            ('split', split, SPLITS),
+            ('annotation', annotation, tuple(ATTRIBUTE_TYPES)),
+            ('unknown', unknown, ('keep', 'negative')),
+        ):
             if value not in choices:
                 raise ValueError(f'Expected `{name}` to be one of {choices}, but got {value!r}')
         self.split = split
@@ -98,8 +102,9 @@ class DeepFashionAttribute(MultiLabelDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return what the pipeline gets of each image, ``gt_score`` left out."""
-        types = read_attribute_names(self.annotation_folder / 'list_attr_cloth.txt',
-                                     ATTRIBUTE_TYPES[self.annotation])
+        types = read_attribute_names(
+            self.annotation_folder / 'list_attr_cloth.txt', ATTRIBUTE_TYPES[self.annotation]
+        )
         self._metainfo.setdefault('classes', tuple(types))
         self._metainfo.setdefault('attribute_types', tuple(types.values()))
         load = self._load_coarse if self.annotation == 'coarse' else self._load_fine
@@ -110,8 +115,9 @@ class DeepFashionAttribute(MultiLabelDataset):
         infos: dict[str, dict] = {}
         for number, (name, split) in read_columns(partition, ('image', 'split'), has_header=True):
             if split not in SPLITS:
-                raise ValueError(f'{partition}:{number}: expected one of {SPLITS}, '
-                                 f'but got {split!r}')
+                raise ValueError(
+                    f'{partition}:{number}: expected one of {SPLITS}, but got {split!r}'
+                )
             if split == self.split:
                 infos[check_image_name(partition, number, name)] = {}
 
@@ -130,11 +136,15 @@ class DeepFashionAttribute(MultiLabelDataset):
 
     def _load_fine(self, num_attributes: int) -> list[dict]:
         images = self.annotation_folder / f'{self.split}.txt'
-        names = [check_image_name(images, number, name)
-                 for number, (name, ) in read_columns(images, ('image', ), has_header=False)]
+        names = [
+            check_image_name(images, number, name)
+            for number, (name,) in read_columns(images, ('image',), has_header=False)
+        ]
         labels = self.annotation_folder / f'{self.split}_attr.txt'
-        infos = [(positive, unknown) for _, _, positive, unknown in read_labels(
-            labels, num_attributes, has_names=False)]
+        infos = [
+            (positive, unknown)
+            for _, _, positive, unknown in read_labels(labels, num_attributes, has_names=False)
+        ]
         _check_aligned(images, names, labels, infos)
         data_list = [self._info(name, *info) for name, info in zip(names, infos, strict=True)]
         if self.with_bbox:
@@ -176,5 +186,7 @@ def _check_complete(path: Path, infos: dict[str, dict], key: str) -> None:
 
 def _check_aligned(images: Path, names: list, path: Path, rows: list) -> None:
     if len(names) != len(rows):
-        raise ValueError(f'{path}: expected a row for each of the {len(names)} rows of {images}, '
-                         f'but got {len(rows)}')
+        raise ValueError(
+            f'{path}: expected a row for each of the {len(names)} rows of {images}, '
+            f'but got {len(rows)}'
+        )

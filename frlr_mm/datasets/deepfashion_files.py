@@ -59,16 +59,19 @@ def read_attribute_names(path: Path, types: Sequence[str]) -> dict[str, str]:
         name, _, kind = line.strip().rpartition(' ')
         name = name.strip()
         if not name or not kind.isdecimal() or not 1 <= int(kind) <= len(types):
-            raise ValueError(f'{path}:{number}: expected a name and a type in [1, {len(types)}], '
-                             f'but got {line.strip()!r}')
+            raise ValueError(
+                f'{path}:{number}: expected a name and a type in [1, {len(types)}], '
+                f'but got {line.strip()!r}'
+            )
         if name in names:
             raise ValueError(f'{path}:{number}: the attribute {name!r} is there twice')
         names[name] = types[int(kind) - 1]
     return names
 
 
-def read_columns(path: Path, names: Sequence[str],
-                 has_header: bool) -> list[tuple[int, list[str]]]:
+def read_columns(
+    path: Path, names: Sequence[str], has_header: bool
+) -> list[tuple[int, list[str]]]:
     """Read a file of a fixed number of columns without spaces in them.
 
     Args:
@@ -87,8 +90,10 @@ def read_columns(path: Path, names: Sequence[str],
     for number, line in read_rows(path, has_header):
         fields = line.split()
         if len(fields) != len(names):
-            raise ValueError(f'{path}:{number}: expected {len(names)} columns '
-                             f'({", ".join(names)}), but got {len(fields)}: {line.strip()!r}')
+            raise ValueError(
+                f'{path}:{number}: expected {len(names)} columns '
+                f'({", ".join(names)}), but got {len(fields)}: {line.strip()!r}'
+            )
         rows.append((number, fields))
     return rows
 
@@ -100,12 +105,15 @@ def parse_box(path: Path, number: int, fields: Sequence[str]) -> list[int]:
         ValueError: If they are no whole numbers or out of order.
     """
     if not all(field.isdecimal() for field in fields):
-        raise ValueError(f'{path}:{number}: expected a bounding box of four whole numbers, '
-                         f'but got {" ".join(fields)}')
+        raise ValueError(
+            f'{path}:{number}: expected a bounding box of four whole numbers, '
+            f'but got {" ".join(fields)}'
+        )
     x_1, y_1, x_2, y_2 = map(int, fields)
     if x_1 > x_2 or y_1 > y_2:
-        raise ValueError(f'{path}:{number}: expected x_1 <= x_2 and y_1 <= y_2, but got '
-                         f'{" ".join(fields)}')
+        raise ValueError(
+            f'{path}:{number}: expected x_1 <= x_2 and y_1 <= y_2, but got {" ".join(fields)}'
+        )
     return [x_1, y_1, x_2, y_2]
 
 
@@ -117,13 +125,16 @@ def check_image_name(path: Path, number: int, name: str) -> str:
     """
     parts = name.replace('\\', '/').split('/')
     if not parts[0] or '..' in parts:
-        raise ValueError(f'{path}:{number}: expected the name of an image inside of the folder of '
-                         f'images, but got {name!r}')
+        raise ValueError(
+            f'{path}:{number}: expected the name of an image inside of the folder of '
+            f'images, but got {name!r}'
+        )
     return name
 
 
-def read_labels(path: Path, num_attributes: int,
-                has_names: bool) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+def read_labels(
+    path: Path, num_attributes: int, has_names: bool
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
     """Read a matrix of attribute labels, a piece at a time and sparse.
 
     Args:
@@ -168,8 +179,9 @@ def read_labels(path: Path, num_attributes: int,
         _check_count(path, header[0].decode(), num_rows)
 
 
-def _parse_labels(path: Path, numbers: Sequence[int], bodies: Sequence[bytes],
-                  num_attributes: int) -> np.ndarray:
+def _parse_labels(
+    path: Path, numbers: Sequence[int], bodies: Sequence[bytes], num_attributes: int
+) -> np.ndarray:
     """Return the labels 1, -1 and 0 of some rows, int8 (rows, attributes)."""
     # Each digit ends one label, so the digits are the labels and the lines need no splitting.
     text = np.frombuffer(b'\n' + b'\n'.join(bodies) + b'\n', np.uint8)
@@ -178,8 +190,9 @@ def _parse_labels(path: Path, numbers: Sequence[int], bodies: Sequence[bytes],
     is_minus = here == _MINUS
     is_space = here <= _SPACE
     starts_label = np.concatenate([[False], is_space[:-1]])
-    is_right = is_space | (is_digit & (after <= _SPACE)) | (
-        is_minus & starts_label & (after == _ONE))
+    is_right = (
+        is_space | (is_digit & (after <= _SPACE)) | (is_minus & starts_label & (after == _ONE))
+    )
     line_ends = np.flatnonzero(text == _NEWLINE)[1:]
     if not is_right.all():
         row = np.searchsorted(line_ends, is_right.argmin())
@@ -189,8 +202,9 @@ def _parse_labels(path: Path, numbers: Sequence[int], bodies: Sequence[bytes],
     counts = np.diff(np.searchsorted(places, line_ends), prepend=0)
     if (counts != num_attributes).any():
         row = (counts != num_attributes).argmax()
-        raise ValueError(f'{path}:{numbers[row]}: expected {num_attributes} labels, '
-                         f'but got {counts[row]}')
+        raise ValueError(
+            f'{path}:{numbers[row]}: expected {num_attributes} labels, but got {counts[row]}'
+        )
     labels = (text[places] == _ONE).astype(np.int8)
     labels[is_minus[places - 1]] = -1
     return labels.reshape(len(bodies), num_attributes)
@@ -215,8 +229,10 @@ def _refuse_negative(path: Path, numbers: Sequence[int], labels: np.ndarray) -> 
 
 def _check_count(path: Path, first_line: str, num_rows: int) -> None:
     if first_line.strip() != str(num_rows):
-        raise ValueError(f'{path}:1: expected the number of rows that follow, {num_rows}, '
-                         f'but got {first_line.strip()!r}')
+        raise ValueError(
+            f'{path}:1: expected the number of rows that follow, {num_rows}, '
+            f'but got {first_line.strip()!r}'
+        )
 
 
 def _open(path: Path) -> BinaryIO:

@@ -14,10 +14,10 @@ _CASE_CATEGORIES = ('Lu', 'Ll')
 _CHARACTER_TYPES = ('script', 'case', 'category', 'diacritic')
 # What the name of a face says of all its characters.
 _FACE_MARKS = {
-    'bold': ('Bold', ),
+    'bold': ('Bold',),
     'slanted': ('Oblique', 'Italic'),
-    'serif': ('Serif', ),
-    'monospaced': ('Mono', ),
+    'serif': ('Serif',),
+    'monospaced': ('Mono',),
 }
 
 
@@ -62,10 +62,13 @@ def attribute_types(characters: Sequence[str]) -> dict[str, str]:
     Returns:
         dict[str, str]: From name to type, in the order of the labels.
     """
-    counts = Counter(found for character in characters
-                     for found in _character_attributes(character))
-    kept = sorted((found for found, count in counts.items() if count >= MIN_CHARACTERS),
-                  key=lambda found: (_CHARACTER_TYPES.index(found[0]), found[1]))
+    counts = Counter(
+        found for character in characters for found in _character_attributes(character)
+    )
+    kept = sorted(
+        (found for found, count in counts.items() if count >= MIN_CHARACTERS),
+        key=lambda found: (_CHARACTER_TYPES.index(found[0]), found[1]),
+    )
     return {name: kind for kind, name in kept} | dict.fromkeys(_FACE_MARKS, 'face')
 
 

@@ -57,12 +57,15 @@ def font_path(face: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f'GlyphDataset draws with the fonts that matplotlib installs, but {path} is missing; '
-            'reinstall matplotlib')
+            'reinstall matplotlib'
+        )
     found = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     if found != expected:
-        raise ValueError(f'GlyphDataset expected {path} to have a SHA-256 that starts with '
-                         f'{expected}, but got {found}: other glyphs would be another data set; '
-                         'reinstall matplotlib')
+        raise ValueError(
+            f'GlyphDataset expected {path} to have a SHA-256 that starts with '
+            f'{expected}, but got {found}: other glyphs would be another data set; '
+            'reinstall matplotlib'
+        )
     return path
 
 
@@ -98,8 +101,9 @@ def _outline(font: FT2Font, code: int) -> tuple[bytes, bytes]:
     return vertices.tobytes(), codes.tobytes()
 
 
-def render_glyph(character: str, font: ImageFont.FreeTypeFont,
-                 rng: np.random.Generator) -> np.ndarray:
+def render_glyph(
+    character: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator
+) -> np.ndarray:
     """Draw a character, randomly shifted, rotated and scaled.
 
     Args:
@@ -112,7 +116,8 @@ def render_glyph(character: str, font: ImageFont.FreeTypeFont,
     """
     canvas = Image.new('L', (_CANVAS_SIZE, _CANVAS_SIZE))
     ImageDraw.Draw(canvas).text(
-        (_CANVAS_SIZE / 2, _BASELINE), character, fill=255, font=font, anchor='ms')
+        (_CANVAS_SIZE / 2, _BASELINE), character, fill=255, font=font, anchor='ms'
+    )
 
     shift_x, shift_y = rng.uniform(-_MAX_SHIFT, _MAX_SHIFT, 2)
     angle = math.radians(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION))
@@ -121,6 +126,7 @@ def render_glyph(character: str, font: ImageFont.FreeTypeFont,
     # PIL wants the map from a pixel of the image to the canvas; both turn about their centre.
     u, v, centre = IMAGE_SIZE / 2 + shift_x, IMAGE_SIZE / 2 + shift_y, _CANVAS_SIZE / 2
     matrix = (cos, -sin, centre - cos * u + sin * v, sin, cos, centre - sin * u - cos * v)
-    image = canvas.transform((IMAGE_SIZE, IMAGE_SIZE), Image.Transform.AFFINE, matrix,
-                             Image.Resampling.BILINEAR)
+    image = canvas.transform(
+        (IMAGE_SIZE, IMAGE_SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
     return np.asarray(image)

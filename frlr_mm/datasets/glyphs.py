@@ -80,15 +80,17 @@ class GlyphDataset(BaseDataset):
         OSError: If ``data_root`` cannot be written.
     """
 
-    def __init__(self,
-                 split: str,
-                 num_classes: int = 1000,
-                 samples_per_face: int = 3,
-                 seed: int = 0,
-                 task: str = 'categories',
-                 data_root: str = 'data/glyphs',
-                 metainfo: Optional[dict] = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        split: str,
+        num_classes: int = 1000,
+        samples_per_face: int = 3,
+        seed: int = 0,
+        task: str = 'categories',
+        data_root: str = 'data/glyphs',
+        metainfo: Optional[dict] = None,
+        **kwargs: Any,
+    ) -> None:
         if task not in SPLITS:
             raise ValueError(f'Expected `task` to be one of {tuple(SPLITS)}, but got {task!r}')
         if split not in SPLITS[task]:
@@ -96,15 +98,17 @@ class GlyphDataset(BaseDataset):
         characters = glyph_characters()
         min_samples = 1
         if task == 'identification':
-            characters = characters[split != 'train'::2]
+            characters = characters[split != 'train' :: 2]
             min_samples = 1 if split == 'train' else 2
-        for name, value, low, high in (('num_classes', num_classes, 2, len(characters)),
-                                       ('samples_per_face', samples_per_face, min_samples,
-                                        math.inf),
-                                       ('seed', seed, 0, math.inf)):
+        for name, value, low, high in (
+            ('num_classes', num_classes, 2, len(characters)),
+            ('samples_per_face', samples_per_face, min_samples, math.inf),
+            ('seed', seed, 0, math.inf),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f'Expected `{name}` to be an int in [{low}, {high}], '
-                                 f'but got {value!r}')
+                raise ValueError(
+                    f'Expected `{name}` to be an int in [{low}, {high}], but got {value!r}'
+                )
         self.split = split
         self.task = task
         # What is rendered: queries and gallery are parts of it.
@@ -121,30 +125,35 @@ class GlyphDataset(BaseDataset):
             self.characters = characters[:num_classes]
             task_metainfo = dict(classes=self.characters)
         super().__init__(
-            ann_file='',
-            metainfo=task_metainfo | (metainfo or {}),
-            data_root=data_root,
-            **kwargs)
+            ann_file='', metainfo=task_metainfo | (metainfo or {}), data_root=data_root, **kwargs
+        )
 
     @property
     def cache_file(self) -> Path:
         """The file that the images are kept in."""
         task = '' if self.task == 'categories' else f'{self.task}-'
-        name = (f'{task}{self.source}-{len(self.characters)}x{self.samples_per_face}'
-                f'-seed{self.seed}-v{_VERSION}.npy')
+        name = (
+            f'{task}{self.source}-{len(self.characters)}x{self.samples_per_face}'
+            f'-seed{self.seed}-v{_VERSION}.npy'
+        )
         return Path(self.data_root, name)
 
     def load_data_list(self) -> list[dict]:
         """Return what the pipeline gets of each image; render the images if they are not kept."""
-        samples = [(label, face) for label in range(len(self.characters))
-                   for face in self.faces for _ in range(self.samples_per_face)]
+        samples = [
+            (label, face)
+            for label in range(len(self.characters))
+            for face in self.faces
+            for _ in range(self.samples_per_face)
+        ]
         images = self._load_images(len(samples))
         if images is None:
             images = self._render_images(len(samples))
             _save_atomically(self.cache_file, images)
         data_list = [
-            dict(img=np.repeat(image[..., None], 3, axis=2), face=face,
-                 **self._target(label, face))
+            dict(
+                img=np.repeat(image[..., None], 3, axis=2), face=face, **self._target(label, face)
+            )
             for image, (label, face) in zip(images, samples, strict=True)
         ]
         return self._identify(data_list) if self.task == 'identification' else data_list
@@ -152,11 +161,12 @@ class GlyphDataset(BaseDataset):
     def _identify(self, data_list: list[dict]) -> list[dict]:
         """Add cameras and queries, and keep the images of the split, queries first."""
         for i, info in enumerate(data_list):
-            info.update(camera_id=self.faces.index(info['face']),
-                        is_query=i % self.samples_per_face == 0)
+            info.update(
+                camera_id=self.faces.index(info['face']), is_query=i % self.samples_per_face == 0
+            )
         if self.split == 'train':
             return data_list
-        parts = dict(query=(True, ), gallery=(False, ), test=(True, False))[self.split]
+        parts = dict(query=(True,), gallery=(False,), test=(True, False))[self.split]
         return [info for part in parts for info in data_list if info['is_query'] == part]
 
     def _target(self, label: int, face: str) -> dict:
@@ -172,12 +182,19 @@ class GlyphDataset(BaseDataset):
             with open(self.cache_file, 'rb') as file:
                 images = np.lib.format.read_array(file)
         except (ValueError, EOFError) as error:
-            print_log(f'{self.cache_file} cannot be read ({error}); it is rendered again',
-                      'current', level=logging.WARNING)
+            print_log(
+                f'{self.cache_file} cannot be read ({error}); it is rendered again',
+                'current',
+                level=logging.WARNING,
+            )
             return None
         if images.shape != (num_images, IMAGE_SIZE, IMAGE_SIZE) or images.dtype != np.uint8:
-            print_log(f'{self.cache_file} holds {images.dtype} {images.shape}, not what it should;'
-                      ' it is rendered again', 'current', level=logging.WARNING)
+            print_log(
+                f'{self.cache_file} holds {images.dtype} {images.shape}, not what it should;'
+                ' it is rendered again',
+                'current',
+                level=logging.WARNING,
+            )
             return None
         return images
 
@@ -196,13 +213,13 @@ class GlyphDataset(BaseDataset):
             bar = progress.add_task(f'Rendering {num_images:,} glyphs', visible=False)
             for character in self.characters:
                 for face_index, font in enumerate(fonts.values()):
-                    rng = np.random.default_rng(
-                        (self.seed, stream, face_index, ord(character)))
+                    rng = np.random.default_rng((self.seed, stream, face_index, ord(character)))
                     for _ in range(self.samples_per_face):
                         images[done] = render_glyph(character, font, rng)
                         done += 1
-                progress.update(bar, total=num_images, completed=done,
-                                visible=time.monotonic() - start > 1)
+                progress.update(
+                    bar, total=num_images, completed=done, visible=time.monotonic() - start > 1
+                )
         return images
 
     def extra_repr(self) -> list[str]:

@@ -15,7 +15,8 @@ MSMT17_FOLDERS = {'V1': ('train', 'test'), 'V2': ('mask_train_v2', 'mask_test_v2
 _MSMT17_LINE = re.compile(
     r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d+(?:_ex)?\.jpg)'
     r' (\d+)',
-    re.ASCII)
+    re.ASCII,
+)
 _MSMT17_EXAMPLE = '0000/0000_045_12_0303morning_0006_2.jpg 0'
 
 
@@ -102,8 +103,9 @@ class CUHK03NP(FolderReIDDataset):
 
     def __init__(self, split: str, data_root: str, boxes: str = 'detected', **kwargs: Any) -> None:
         if boxes not in ('detected', 'labeled'):
-            raise ValueError("Expected `boxes` to be one of ('detected', 'labeled'), "
-                             f'but got {boxes!r}')
+            raise ValueError(
+                f"Expected `boxes` to be one of ('detected', 'labeled'), but got {boxes!r}"
+            )
         self.boxes = boxes
         super().__init__(split, data_root, **kwargs)
 
@@ -140,8 +142,9 @@ class MSMT17(ReIDDataset):
 
     def __init__(self, split: str, data_root: str, version: str = 'V2', **kwargs: Any) -> None:
         if version not in MSMT17_FOLDERS:
-            raise ValueError(f'Expected `version` to be one of {tuple(MSMT17_FOLDERS)}, '
-                             f'but got {version!r}')
+            raise ValueError(
+                f'Expected `version` to be one of {tuple(MSMT17_FOLDERS)}, but got {version!r}'
+            )
         self.version = version
         self.archive_folder = f'MSMT17_{version}'
         super().__init__(split, data_root, **kwargs)
@@ -156,11 +159,14 @@ class MSMT17(ReIDDataset):
             raise self.missing(list_file)
         lines = list_file.read_text(encoding='utf-8').splitlines()
         if not lines:
-            raise ValueError(f'Expected {list_file} to hold lines such as {_MSMT17_EXAMPLE!r}, '
-                             'but it is empty')
+            raise ValueError(
+                f'Expected {list_file} to hold lines such as {_MSMT17_EXAMPLE!r}, but it is empty'
+            )
         for number, line in enumerate(lines, 1):
             match = _MSMT17_LINE.fullmatch(line.rstrip())
             if match is None:
-                raise ValueError(f'Expected line {number} of {list_file} to be like '
-                                 f'{_MSMT17_EXAMPLE!r}, but got {line!r}')
+                raise ValueError(
+                    f'Expected line {number} of {list_file} to be like '
+                    f'{_MSMT17_EXAMPLE!r}, but got {line!r}'
+                )
             yield folder / match[1], int(match[3]), int(match[2])

@@ -64,8 +64,10 @@ class TinyImageNet(BaseDataset):
         wnids: set[str] = set()
         for number, line in _read_lines(path):
             if not re.fullmatch(r'n\d{8}', line) or line in wnids:
-                raise ValueError(f'{path}:{number}: expected a WordNet id that is not there yet, '
-                                 f'but got {line!r}')
+                raise ValueError(
+                    f'{path}:{number}: expected a WordNet id that is not there yet, '
+                    f'but got {line!r}'
+                )
             wnids.add(line)
         return tuple(sorted(wnids))
 
@@ -87,8 +89,10 @@ class TinyImageNet(BaseDataset):
         for number, line in _read_lines(path):
             columns = line.split('\t')
             if len(columns) != _VAL_COLUMNS:
-                raise ValueError(f'{path}:{number}: expected {_VAL_COLUMNS} columns with tabs '
-                                 f'between them, but got {len(columns)}: {line!r}')
+                raise ValueError(
+                    f'{path}:{number}: expected {_VAL_COLUMNS} columns with tabs '
+                    f'between them, but got {len(columns)}: {line!r}'
+                )
             name, wnid = columns[:2]
             if wnid not in labels:
                 raise ValueError(f'{path}:{number}: expected a class of wnids.txt, but got {wnid}')

@@ -33,8 +33,10 @@ class CropBBox(BaseTransform):
         height, width = results['img'].shape[:2]
         x_1, y_1, _, _ = results['bbox']
         if x_1 >= width or y_1 >= height:
-            raise ValueError(f'Expected `bbox` to meet the image of {width} x {height} pixels, '
-                             f'but got {results["bbox"]} for {results.get("img_path")}')
+            raise ValueError(
+                f'Expected `bbox` to meet the image of {width} x {height} pixels, '
+                f'but got {results["bbox"]} for {results.get("img_path")}'
+            )
         results['img'] = mmcv.imcrop(results['img'], np.array(results['bbox']))
         results['img_shape'] = results['img'].shape[:2]
         return results

@@ -49,10 +49,12 @@ def average_precision(score: Tensor, target: Tensor) -> Tensor:
     Returns:
         Tensor: float64 (C,), in [0, 1]; 0 where an attribute has no positive.
     """
-    return torch.stack([
-        _average_precision(column[known >= 0], known[known >= 0] == 1)
-        for column, known in zip(score.unbind(1), target.unbind(1), strict=True)
-    ])
+    return torch.stack(
+        [
+            _average_precision(column[known >= 0], known[known >= 0] == 1)
+            for column, known in zip(score.unbind(1), target.unbind(1), strict=True)
+        ]
+    )
 
 
 def _average_precision(score: Tensor, is_positive: Tensor) -> Tensor:
@@ -89,9 +91,13 @@ def class_and_overall_f1(score: Tensor, target: Tensor, thr: float) -> dict[str,
     overall_precision = _ratio(found.sum(), predicted.sum())
     overall_recall = _ratio(found.sum(), positive.sum())
     values = dict(
-        CP=precision, CR=recall, CF1=_harmonic_mean(precision, recall),
-        OP=overall_precision, OR=overall_recall,
-        OF1=_harmonic_mean(overall_precision, overall_recall))
+        CP=precision,
+        CR=recall,
+        CF1=_harmonic_mean(precision, recall),
+        OP=overall_precision,
+        OR=overall_recall,
+        OF1=_harmonic_mean(overall_precision, overall_recall),
+    )
     return {name: value.item() for name, value in values.items()}
 
 
@@ -133,12 +139,14 @@ class AttributeMetric(BaseMetric):
 
     default_prefix = 'attribute'
 
-    def __init__(self,
-                 topk: Union[int, Sequence[int]] = (3, 5),
-                 thr: float = 0.5,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
-        topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+    def __init__(
+        self,
+        topk: Union[int, Sequence[int]] = (3, 5),
+        thr: float = 0.5,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
+        topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for k in topk:
             if isinstance(k, bool) or not isinstance(k, int):
                 raise TypeError(f'Expected `topk` to hold ints, but got {k!r}')
@@ -157,8 +165,9 @@ class AttributeMetric(BaseMetric):
                 ``gt_score``, both (C,).
         """
         for sample in data_samples:
-            self.results.append((sample['pred_score'].detach().float().cpu(),
-                                 sample['gt_score'].detach().cpu()))
+            self.results.append(
+                (sample['pred_score'].detach().float().cpu(), sample['gt_score'].detach().cpu())
+            )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of all images.
@@ -172,8 +181,9 @@ class AttributeMetric(BaseMetric):
         score = torch.stack([pred for pred, _ in results])
         target = torch.stack([truth for _, truth in results])
         if score.isnan().any():
-            raise ValueError('Expected `pred_score` to hold numbers, but got NaN: has the '
-                             'training diverged?')
+            raise ValueError(
+                'Expected `pred_score` to hold numbers, but got NaN: has the training diverged?'
+            )
         if not ((target == 0) | (target == 1) | (target < 0)).all():
             raise ValueError('Expected `gt_score` to hold 0, 1, or values below 0 where unknown')
 
@@ -197,8 +207,10 @@ class AttributeMetric(BaseMetric):
         if types is None:
             return columns
         if len(types) != num_attributes:
-            raise ValueError('Expected `attribute_types` of the data set to have one entry for '
-                             f'each of {num_attributes} scores, but got {len(types)}')
+            raise ValueError(
+                'Expected `attribute_types` of the data set to have one entry for '
+                f'each of {num_attributes} scores, but got {len(types)}'
+            )
         for kind in dict.fromkeys(types):
             columns[kind] = torch.tensor([i for i, name in enumerate(types) if name == kind])
         return columns

@@ -37,10 +37,12 @@ class ReIDMetric(BaseMetric):
 
     default_prefix = 'reid'
 
-    def __init__(self,
-                 topk: Sequence[int] = (1, 5, 10, 20),
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        topk: Sequence[int] = (1, 5, 10, 20),
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.topk = tuple(topk)
 
@@ -57,15 +59,18 @@ class ReIDMetric(BaseMetric):
                 raise ValueError(
                     f'ReIDMetric expected samples with {_FIELDS}, but {missing} are missing: '
                     "`feature` comes from BNNeckHead, the rest from split 'test' of a re-ID data "
-                    "set through PackInputs with meta_keys=('camera_id', 'is_query')")
+                    "set through PackInputs with meta_keys=('camera_id', 'is_query')"
+                )
             # One entry for each image: by their number the padding of ranks is recognised. An
             # array, as a pickled tensor would take the storage of its whole batch along.
-            self.results.append((
-                sample['feature'].float().cpu().numpy(),
-                int(sample['gt_label']),
-                sample['camera_id'],
-                sample['is_query'],
-            ))
+            self.results.append(
+                (
+                    sample['feature'].float().cpu().numpy(),
+                    int(sample['gt_label']),
+                    sample['camera_id'],
+                    sample['is_query'],
+                )
+            )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of the whole set.
@@ -98,6 +103,11 @@ def split_results(results: list[tuple]) -> tuple[Embeddings, Embeddings]:
         if not part:
             raise ValueError(f'ReIDMetric expected queries and a gallery, but got no {name}')
         features, person_ids, camera_ids = zip(*part, strict=True)
-        parts.append(Embeddings(torch.from_numpy(np.stack(features)), torch.tensor(person_ids),
-                                torch.tensor(camera_ids)))
+        parts.append(
+            Embeddings(
+                torch.from_numpy(np.stack(features)),
+                torch.tensor(person_ids),
+                torch.tensor(camera_ids),
+            )
+        )
     return parts[0], parts[1]

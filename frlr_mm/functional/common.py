@@ -12,8 +12,9 @@ REDUCTIONS = ('none', 'mean', 'sum')
 Alpha = Union[float, Literal['sum']]
 
 
-def check_number(name: str, value: object, *, low: float = 0.0, high: float = math.inf,
-                 open_low: bool = False) -> None:
+def check_number(
+    name: str, value: object, *, low: float = 0.0, high: float = math.inf, open_low: bool = False
+) -> None:
     """Raise unless ``value`` is a finite real number in [low, high], or in (low, high].
 
     Raises:
@@ -50,9 +51,15 @@ def is_index_label(label: Tensor) -> bool:
     return label.ndim == 1 or (is_column and not is_dense_dtype)
 
 
-def check_inputs(cls_score: Tensor, label: Tensor, weight: Optional[Tensor],
-                 class_weight: Optional[Tensor], pos_weight: Optional[Tensor], reduction: str,
-                 avg_factor: Union[int, float, Tensor, None]) -> None:
+def check_inputs(
+    cls_score: Tensor,
+    label: Tensor,
+    weight: Optional[Tensor],
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    reduction: str,
+    avg_factor: Union[int, float, Tensor, None],
+) -> None:
     """Check what the losses are called with.
 
     Shapes and dtypes are checked on every device, values on the CPU alone: reading a value on
@@ -64,52 +71,70 @@ def check_inputs(cls_score: Tensor, label: Tensor, weight: Optional[Tensor],
     """
     if not cls_score.is_floating_point():
         raise TypeError(
-            f'Expected `cls_score` to have a floating-point dtype, but got {cls_score.dtype}')
+            f'Expected `cls_score` to have a floating-point dtype, but got {cls_score.dtype}'
+        )
     if cls_score.ndim != 2:
-        raise ValueError('Expected `cls_score` to have shape (N, C), '
-                         f'but got {tuple(cls_score.shape)}')
+        raise ValueError(
+            f'Expected `cls_score` to have shape (N, C), but got {tuple(cls_score.shape)}'
+        )
     num_images, num_classes = cls_score.shape
 
     if is_index_label(label):
         if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
-            raise TypeError('Expected `label` of class indices to have an integer dtype, '
-                            f'but got {label.dtype}')
+            raise TypeError(
+                'Expected `label` of class indices to have an integer dtype, '
+                f'but got {label.dtype}'
+            )
         if label.shape[0] != num_images:
-            raise ValueError(f'Expected `label` to have shape ({num_images},), one index for each '
-                             f'row of `cls_score`, but got {tuple(label.shape)}')
+            raise ValueError(
+                f'Expected `label` to have shape ({num_images},), one index for each '
+                f'row of `cls_score`, but got {tuple(label.shape)}'
+            )
         if num_classes < 2:
-            raise ValueError('Expected `cls_score` to have at least 2 classes where `label` holds '
-                             f'class indices, but got {num_classes}')
+            raise ValueError(
+                'Expected `cls_score` to have at least 2 classes where `label` holds '
+                f'class indices, but got {num_classes}'
+            )
     elif label.shape != cls_score.shape:
-        raise ValueError(f'Expected `label` to have shape ({num_images},), ({num_images}, 1) or '
-                         f'({num_images}, {num_classes}), but got {tuple(label.shape)}')
+        raise ValueError(
+            f'Expected `label` to have shape ({num_images},), ({num_images}, 1) or '
+            f'({num_images}, {num_classes}), but got {tuple(label.shape)}'
+        )
     elif label.is_complex():
         raise TypeError(f'Expected `label` to have a real dtype, but got {label.dtype}')
     _check_label_values(label, num_classes)
 
     if weight is not None and weight.shape != (num_images,):
-        raise ValueError(f'Expected `weight` to have shape ({num_images},), one for each image, '
-                         f'but got {tuple(weight.shape)}')
+        raise ValueError(
+            f'Expected `weight` to have shape ({num_images},), one for each image, '
+            f'but got {tuple(weight.shape)}'
+        )
     for name, value in (('class_weight', class_weight), ('pos_weight', pos_weight)):
         if value is not None and value.shape != (num_classes,):
-            raise ValueError(f'Expected `{name}` to have shape ({num_classes},), one for each '
-                             f'class, but got {tuple(value.shape)}')
+            raise ValueError(
+                f'Expected `{name}` to have shape ({num_classes},), one for each '
+                f'class, but got {tuple(value.shape)}'
+            )
 
     check_reduction('reduction', reduction)
     if avg_factor is not None:
         _check_avg_factor(avg_factor, num_images, reduction)
 
 
-def _check_avg_factor(avg_factor: Union[int, float, Tensor], num_images: int,
-                      reduction: str) -> None:
+def _check_avg_factor(
+    avg_factor: Union[int, float, Tensor], num_images: int, reduction: str
+) -> None:
     if reduction == 'sum':
-        raise ValueError("Expected `avg_factor` to be None where `reduction` is 'sum', "
-                         f'but got {avg_factor}')
+        raise ValueError(
+            f"Expected `avg_factor` to be None where `reduction` is 'sum', but got {avg_factor}"
+        )
     if not isinstance(avg_factor, Tensor):
         check_number('avg_factor', avg_factor, open_low=num_images > 0)
     elif avg_factor.ndim != 0:
-        raise ValueError('Expected `avg_factor` to be a number or a tensor of shape (), '
-                         f'but got shape {tuple(avg_factor.shape)}')
+        raise ValueError(
+            'Expected `avg_factor` to be a number or a tensor of shape (), '
+            f'but got shape {tuple(avg_factor.shape)}'
+        )
 
 
 def _check_label_values(label: Tensor, num_classes: int) -> None:
@@ -121,11 +146,14 @@ def _check_label_values(label: Tensor, num_classes: int) -> None:
     if is_index_label(label):
         if low < 0 or high >= num_classes:
             bad = low if low < 0 else high
-            raise ValueError(f'Expected `label` to hold class indices in [0, {num_classes}), '
-                             f'but got {bad}')
+            raise ValueError(
+                f'Expected `label` to hold class indices in [0, {num_classes}), but got {bad}'
+            )
     elif not high <= 1:  # also where it is NaN
-        raise ValueError('Expected `label` to hold targets in [0, 1], or below 0 for unknown '
-                         f'entries, but got {high}')
+        raise ValueError(
+            'Expected `label` to hold targets in [0, 1], or below 0 for unknown '
+            f'entries, but got {high}'
+        )
 
 
 def to_accumulation_dtype(tensor: Tensor) -> Tensor:
@@ -136,7 +164,8 @@ def to_accumulation_dtype(tensor: Tensor) -> Tensor:
 def empty_accumulation(like: Tensor, *shape: int) -> Tensor:
     """Return an uninitialised tensor in the dtype that ``like`` is accumulated in."""
     return like.new_empty(
-        shape, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
+        shape, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32
+    )
 
 
 def split_dense_label(label: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -183,8 +212,12 @@ def safe_reciprocal(count: Tensor) -> Tensor:
     return torch.where(count > 0, 1 / count.clamp(min=torch.finfo(count.dtype).tiny), 0)
 
 
-def reduce_loss(loss: Tensor, weight: Optional[Tensor], reduction: str,
-                avg_factor: Union[int, float, Tensor, None]) -> Tensor:
+def reduce_loss(
+    loss: Tensor,
+    weight: Optional[Tensor],
+    reduction: str,
+    avg_factor: Union[int, float, Tensor, None],
+) -> Tensor:
     """Weight the losses of the images and reduce them as stock mmpretrain losses do.
 
     Args:

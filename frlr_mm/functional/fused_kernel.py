@@ -35,11 +35,22 @@ class _FusedLinearLoss(Function):
     """
 
     @staticmethod
-    def forward(features: Tensor, weight: Tensor, bias: Optional[Tensor], index: Tensor,
-                factor: Tensor, class_weight: Optional[Tensor], scale: float, gamma: float, k: int,
-                dtype: torch.dtype, budget: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        features: Tensor,
+        weight: Tensor,
+        bias: Optional[Tensor],
+        index: Tensor,
+        factor: Tensor,
+        class_weight: Optional[Tensor],
+        scale: float,
+        gamma: float,
+        k: int,
+        dtype: torch.dtype,
+        budget: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         target = (features.to(dtype) * weight[index.squeeze(1)].to(dtype)).sum(
-            1, keepdim=True, dtype=empty_accumulation(features.to(dtype)).dtype)
+            1, keepdim=True, dtype=empty_accumulation(features.to(dtype)).dtype
+        )
         if bias is not None:
             target += bias[index]
         loss = torch.zeros_like(target)
@@ -95,8 +106,9 @@ class _FusedLinearLoss(Function):
                 for block in row_blocks(x):
                     if ctx.k:
                         slope = x[block].sigmoid()
-                        slope.mul_(_is_selected(
-                            _selection_key(x[block], each), least[block], ties[block]))
+                        slope.mul_(
+                            _is_selected(_selection_key(x[block], each), least[block], ties[block])
+                        )
                     else:
                         slope = soft_slope(*soft_terms(x[block], ctx.gamma), ctx.gamma)
                     x[block] = slope.mul_(ctx.scale if each is None else each * ctx.scale)
@@ -117,8 +129,9 @@ class _FusedLinearLoss(Function):
         return grad_features, grad_weight, grad_bias, *[None] * 8
 
 
-def _tile(num_images: int, weight: Tensor, dtype: torch.dtype, k: int,
-          budget: int) -> tuple[int, int]:
+def _tile(
+    num_images: int, weight: Tensor, dtype: torch.dtype, k: int, budget: int
+) -> tuple[int, int]:
     """Return how many rows and how many classes of logits to hold at once."""
     num_classes, num_channels = weight.shape
     numbers = budget // (8 if dtype == torch.float64 else 4)
@@ -139,8 +152,9 @@ def _steps(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-def _logits(features: Tensor, weight: Tensor, bias: Optional[Tensor], classes: slice,
-            dtype: torch.dtype) -> Tensor:
+def _logits(
+    features: Tensor, weight: Tensor, bias: Optional[Tensor], classes: slice, dtype: torch.dtype
+) -> Tensor:
     x = to_accumulation_dtype(features.to(dtype) @ weight[classes].to(dtype).t())
     return x if bias is None else x.add_(bias[classes])
 
@@ -166,9 +180,18 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += a @ b
 
 
-def fused_images_loss(features: Tensor, weight: Tensor, bias: Optional[Tensor], label: Tensor,
-                      scale: float, gamma: float, k: int, class_weight: Optional[Tensor],
-                      pos_weight: Optional[Tensor], chunk_budget: int) -> Tensor:
+def fused_images_loss(
+    features: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    label: Tensor,
+    scale: float,
+    gamma: float,
+    k: int,
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    chunk_budget: int,
+) -> Tensor:
     """Compute the images' losses of a linear classifier, differentiable once.
 
     Args:
@@ -195,6 +218,17 @@ def fused_images_loss(features: Tensor, weight: Tensor, bias: Optional[Tensor], 
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        loss, *_ = _FusedLinearLoss.apply(features, weight, bias, index, factor, class_weight,
-                                          scale, gamma, k, dtype, int(chunk_budget))
+        loss, *_ = _FusedLinearLoss.apply(
+            features,
+            weight,
+            bias,
+            index,
+            factor,
+            class_weight,
+            scale,
+            gamma,
+            k,
+            dtype,
+            int(chunk_budget),
+        )
     return loss

@@ -11,18 +11,20 @@ from .hs_lr import check_ratio, num_selected
 CHUNK_BUDGET = 256 * 2**20
 
 
-def fused_linear_ss_lr_loss(features: Tensor,
-                            weight: Tensor,
-                            bias: Optional[Tensor],
-                            label: Tensor,
-                            alpha: Alpha = 'sum',
-                            gamma: float = 0.5,
-                            sample_weight: Optional[Tensor] = None,
-                            class_weight: Optional[Tensor] = None,
-                            pos_weight: Optional[Tensor] = None,
-                            reduction: str = 'mean',
-                            avg_factor: Union[int, float, Tensor, None] = None,
-                            chunk_budget: int = CHUNK_BUDGET) -> Tensor:
+def fused_linear_ss_lr_loss(
+    features: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    label: Tensor,
+    alpha: Alpha = 'sum',
+    gamma: float = 0.5,
+    sample_weight: Optional[Tensor] = None,
+    class_weight: Optional[Tensor] = None,
+    pos_weight: Optional[Tensor] = None,
+    reduction: str = 'mean',
+    avg_factor: Union[int, float, Tensor, None] = None,
+    chunk_budget: int = CHUNK_BUDGET,
+) -> Tensor:
     """Compute SS-LR of a linear classifier without ever holding its logits (N, C).
 
     It is ``ss_lr_loss(F.linear(features, weight, bias), label, ...)`` with the classes taken in
@@ -64,26 +66,39 @@ def fused_linear_ss_lr_loss(features: Tensor,
     """
     check_alpha(alpha)
     check_number('gamma', gamma)
-    _check_fused(features, weight, bias, label, sample_weight, class_weight, pos_weight,
-                 reduction, avg_factor, chunk_budget)
+    _check_fused(
+        features,
+        weight,
+        bias,
+        label,
+        sample_weight,
+        class_weight,
+        pos_weight,
+        reduction,
+        avg_factor,
+        chunk_budget,
+    )
     scale = 1.0 if alpha == 'sum' else float(alpha) / (weight.shape[0] - 1)
-    loss = fused_images_loss(features, weight, bias, label, scale, gamma, 0, class_weight,
-                             pos_weight, chunk_budget)
+    loss = fused_images_loss(
+        features, weight, bias, label, scale, gamma, 0, class_weight, pos_weight, chunk_budget
+    )
     return reduce_loss(loss, sample_weight, reduction, avg_factor)
 
 
-def fused_linear_hs_lr_loss(features: Tensor,
-                            weight: Tensor,
-                            bias: Optional[Tensor],
-                            label: Tensor,
-                            alpha: Alpha = 'sum',
-                            ratio: float = 0.1,
-                            sample_weight: Optional[Tensor] = None,
-                            class_weight: Optional[Tensor] = None,
-                            pos_weight: Optional[Tensor] = None,
-                            reduction: str = 'mean',
-                            avg_factor: Union[int, float, Tensor, None] = None,
-                            chunk_budget: int = CHUNK_BUDGET) -> Tensor:
+def fused_linear_hs_lr_loss(
+    features: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    label: Tensor,
+    alpha: Alpha = 'sum',
+    ratio: float = 0.1,
+    sample_weight: Optional[Tensor] = None,
+    class_weight: Optional[Tensor] = None,
+    pos_weight: Optional[Tensor] = None,
+    reduction: str = 'mean',
+    avg_factor: Union[int, float, Tensor, None] = None,
+    chunk_budget: int = CHUNK_BUDGET,
+) -> Tensor:
     """Compute HS-LR of a linear classifier without ever holding its logits (N, C).
 
     It is ``hs_lr_loss(F.linear(features, weight, bias), label, ...)`` with the classes taken in
@@ -125,35 +140,62 @@ def fused_linear_hs_lr_loss(features: Tensor,
     """
     check_alpha(alpha)
     check_ratio(ratio)
-    _check_fused(features, weight, bias, label, sample_weight, class_weight, pos_weight,
-                 reduction, avg_factor, chunk_budget)
+    _check_fused(
+        features,
+        weight,
+        bias,
+        label,
+        sample_weight,
+        class_weight,
+        pos_weight,
+        reduction,
+        avg_factor,
+        chunk_budget,
+    )
     k = num_selected(weight.shape[0], ratio)
     scale = 1.0 if alpha == 'sum' else float(alpha) / k
-    loss = fused_images_loss(features, weight, bias, label, scale, 0.0, k, class_weight,
-                             pos_weight, chunk_budget)
+    loss = fused_images_loss(
+        features, weight, bias, label, scale, 0.0, k, class_weight, pos_weight, chunk_budget
+    )
     return reduce_loss(loss, sample_weight, reduction, avg_factor)
 
 
-def _check_fused(features: Tensor, weight: Tensor, bias: Optional[Tensor], label: Tensor,
-                 sample_weight: Optional[Tensor], class_weight: Optional[Tensor],
-                 pos_weight: Optional[Tensor], reduction: str,
-                 avg_factor: Union[int, float, Tensor, None], chunk_budget: object) -> None:
+def _check_fused(
+    features: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    label: Tensor,
+    sample_weight: Optional[Tensor],
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    reduction: str,
+    avg_factor: Union[int, float, Tensor, None],
+    chunk_budget: object,
+) -> None:
     if features.ndim != 2 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
-        raise ValueError('Expected `features` and `weight` to have shapes (N, D) and (C, D), but '
-                         f'got {tuple(features.shape)} and {tuple(weight.shape)}')
+        raise ValueError(
+            'Expected `features` and `weight` to have shapes (N, D) and (C, D), but '
+            f'got {tuple(features.shape)} and {tuple(weight.shape)}'
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f'Expected `bias` to have shape ({weight.shape[0]},), but got '
-                         f'{tuple(bias.shape)}')
+        raise ValueError(
+            f'Expected `bias` to have shape ({weight.shape[0]},), but got {tuple(bias.shape)}'
+        )
     for name, tensor in (('features', features), ('weight', weight), ('bias', bias)):
         if tensor is not None and not tensor.is_floating_point():
-            raise TypeError(f'Expected `{name}` to have a floating-point dtype, but got '
-                            f'{tensor.dtype}')
+            raise TypeError(
+                f'Expected `{name}` to have a floating-point dtype, but got {tensor.dtype}'
+            )
     if not is_index_label(label):
-        raise ValueError('Expected `label` to hold class indices (N,): the fused losses take no '
-                         f'dense targets, but got shape {tuple(label.shape)}')
+        raise ValueError(
+            'Expected `label` to hold class indices (N,): the fused losses take no '
+            f'dense targets, but got shape {tuple(label.shape)}'
+        )
     if sample_weight is not None and sample_weight.shape != features.shape[:1]:
-        raise ValueError(f'Expected `sample_weight` to have shape ({features.shape[0]},), one for '
-                         f'each image, but got {tuple(sample_weight.shape)}')
+        raise ValueError(
+            f'Expected `sample_weight` to have shape ({features.shape[0]},), one for '
+            f'each image, but got {tuple(sample_weight.shape)}'
+        )
     check_number('chunk_budget', chunk_budget, open_low=True)
     # The logits that there will never be, as far as their shape and dtype are asked for.
     cls_score = features.detach().new_empty(()).expand(features.shape[0], weight.shape[0])

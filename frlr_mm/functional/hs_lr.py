@@ -52,15 +52,17 @@ def num_selected(num_classes: int, ratio: float) -> int:
     return max(1, math.floor(num_classes * ratio + _FLOOR_TOLERANCE))
 
 
-def hs_lr_loss(cls_score: Tensor,
-               label: Tensor,
-               alpha: Alpha = 'sum',
-               ratio: float = 0.1,
-               weight: Optional[Tensor] = None,
-               class_weight: Optional[Tensor] = None,
-               pos_weight: Optional[Tensor] = None,
-               reduction: str = 'mean',
-               avg_factor: Union[int, float, Tensor, None] = None) -> Tensor:
+def hs_lr_loss(
+    cls_score: Tensor,
+    label: Tensor,
+    alpha: Alpha = 'sum',
+    ratio: float = 0.1,
+    weight: Optional[Tensor] = None,
+    class_weight: Optional[Tensor] = None,
+    pos_weight: Optional[Tensor] = None,
+    reduction: str = 'mean',
+    avg_factor: Union[int, float, Tensor, None] = None,
+) -> Tensor:
     r"""Compute logistic regression with hard selection of the negative classes (HS-LR).
 
     .. math::
@@ -121,21 +123,25 @@ def hs_lr_loss(cls_score: Tensor,
         if k == num_classes:
             # Nothing to select: soft selection without focus.
             loss, grad = ss_lr.index_loss(
-                score, index, scale, 0.0, class_weight, pos_weight, with_grad)
+                score, index, scale, 0.0, class_weight, pos_weight, with_grad
+            )
             if grad is not None:
                 loss = attach_gradient(cls_score, loss, grad)
         else:
             loss, entries = _index_loss(
-                score, index, scale, k, class_weight, pos_weight, with_grad)
+                score, index, scale, k, class_weight, pos_weight, with_grad
+            )
             if entries is not None:
                 loss = attach_sparse_gradient(cls_score, loss, *entries)
     else:
         num_positives = count_dense_label(label, score)[0]
         counts = torch.stack([num_positives, torch.full_like(num_positives, num_images)])
-        scales = tuple(num_images * safe_reciprocal(count)
-                       for count in mean_over_ranks(counts, cls_score))
+        scales = tuple(
+            num_images * safe_reciprocal(count) for count in mean_over_ranks(counts, cls_score)
+        )
         loss, grad = _dense_loss(
-            score, label, scales, alpha, ratio, class_weight, pos_weight, with_grad)
+            score, label, scales, alpha, ratio, class_weight, pos_weight, with_grad
+        )
         if grad is not None:
             loss = attach_gradient(cls_score, loss, grad)
     return reduce_loss(loss, weight, reduction, avg_factor)
@@ -148,16 +154,22 @@ def _select(x: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # A CPU selects faster among integers. These have the order of the floats: the bits of a
     # negative one are flipped, and NaN of either sign is wrapped around to the top.
     bits = x.contiguous().view(torch.int32)
-    keys = (bits >> 31).bitwise_and_(0x7fffffff).bitwise_xor_(bits).sub_(0x7ffffe)
+    keys = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).sub_(0x7FFFFE)
     keys.scatter_(1, target, torch.iinfo(torch.int32).min)
     chosen = keys.topk(k, dim=1, sorted=False).indices
     return x.gather(1, chosen), chosen
 
 
 @torch.no_grad()
-def _index_loss(score: Tensor, index: Tensor, scale: float, k: int,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
-                with_grad: bool) -> tuple[Tensor, Optional[tuple]]:
+def _index_loss(
+    score: Tensor,
+    index: Tensor,
+    scale: float,
+    k: int,
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    with_grad: bool,
+) -> tuple[Tensor, Optional[tuple]]:
     positive, positive_slope = index_positive(score, index, class_weight, pos_weight)
     loss = positive.squeeze(1)
     slope = empty_accumulation(score, score.shape[0], k if with_grad else 0)
@@ -180,16 +192,24 @@ def _index_loss(score: Tensor, index: Tensor, scale: float, k: int,
 
 
 @torch.no_grad()
-def _dense_loss(score: Tensor, label: Tensor, scales: tuple, alpha: Alpha, ratio: float,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
-                with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
+def _dense_loss(
+    score: Tensor,
+    label: Tensor,
+    scales: tuple,
+    alpha: Alpha,
+    ratio: float,
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    with_grad: bool,
+) -> tuple[Tensor, Optional[Tensor]]:
     loss = empty_accumulation(score, score.shape[0])
     grad = empty_accumulation(score, *score.shape) if with_grad else None
     k = num_selected(score.shape[1], ratio)
     for rows in row_blocks(score):
         x = to_accumulation_dtype(score[rows])
         positive, negative = weigh_dense_label(
-            label[rows], x, (scales[0], 1.0), class_weight, pos_weight)
+            label[rows], x, (scales[0], 1.0), class_weight, pos_weight
+        )
         terms, hardest = (negative * softplus(x)).topk(k, dim=1)
         # The row's own k: fewer of its classes may be known.
         num_known = (label[rows] >= 0).sum(1, keepdim=True).double()

@@ -20,7 +20,7 @@ BLOCK_NUMEL = 1 << 17
 # torch's vectorised log1p has a masked load for -0.0, and where AVX-512 masks a load from a page
 # that is not mapped yet, AMD's Zen 4 takes a slow detour each time: log1p and softplus then run
 # ten times slower. One real -0.0 maps the page for the life of the process.
-torch.log1p(torch.full((64, ), -0.0))
+torch.log1p(torch.full((64,), -0.0))
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -45,8 +45,9 @@ def takes_gradient(tensor: Tensor) -> bool:
     return torch.is_grad_enabled() and tensor.requires_grad
 
 
-def index_positive(cls_score: Tensor, index: Tensor, *class_factors: Optional[Tensor]
-                   ) -> tuple[Tensor, Tensor]:
+def index_positive(
+    cls_score: Tensor, index: Tensor, *class_factors: Optional[Tensor]
+) -> tuple[Tensor, Tensor]:
     """Return the positive term of each image for class indices, and its derivative.
 
     Args:
@@ -77,8 +78,13 @@ def count_dense_label(label: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     return positives, negatives
 
 
-def weigh_dense_label(label: Tensor, like: Tensor, scales: tuple, class_weight: Optional[Tensor],
-                      pos_weight: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+def weigh_dense_label(
+    label: Tensor,
+    like: Tensor,
+    scales: tuple,
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+) -> tuple[Tensor, Tensor]:
     """Return the factor of each entry's positive and of its negative term.
 
     Args:
@@ -108,8 +114,10 @@ def refuse_second_derivative() -> None:
         RuntimeError: If called in a backward pass with ``create_graph=True``.
     """
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError('Expected `create_graph` to be False: the gradient of this loss cannot '
-                           'be differentiated once more')
+        raise RuntimeError(
+            'Expected `create_graph` to be False: the gradient of this loss cannot '
+            'be differentiated once more'
+        )
 
 
 class _DenseGradient(Function):
@@ -128,7 +136,7 @@ class _DenseGradient(Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple:
         refuse_second_derivative()
-        grad, = ctx.saved_tensors
+        (grad,) = ctx.saved_tensors
         grad_loss = grad_loss[:, None]
         if grad.dtype == ctx.dtype:
             return grad * grad_loss, None, None
@@ -142,8 +150,14 @@ class _SparseGradient(Function):
     """The same where the gradient of each row is 0 but for a few entries."""
 
     @staticmethod
-    def forward(cls_score: Tensor, loss: Tensor, chosen: Tensor, slope: Tensor, index: Tensor,
-                index_slope: Tensor) -> Tensor:
+    def forward(
+        cls_score: Tensor,
+        loss: Tensor,
+        chosen: Tensor,
+        slope: Tensor,
+        index: Tensor,
+        index_slope: Tensor,
+    ) -> Tensor:
         return loss.clone()
 
     @staticmethod
@@ -178,8 +192,14 @@ def attach_gradient(cls_score: Tensor, loss: Tensor, grad: Tensor) -> Tensor:
     return _DenseGradient.apply(cls_score, loss, grad)
 
 
-def attach_sparse_gradient(cls_score: Tensor, loss: Tensor, chosen: Tensor, slope: Tensor,
-                           index: Tensor, index_slope: Tensor) -> Tensor:
+def attach_sparse_gradient(
+    cls_score: Tensor,
+    loss: Tensor,
+    chosen: Tensor,
+    slope: Tensor,
+    index: Tensor,
+    index_slope: Tensor,
+) -> Tensor:
     """Make ``loss`` differentiable for ``cls_score``, once, by k + 1 entries of each row.
 
     Args:

@@ -57,8 +57,9 @@ def rank_gallery(query: Embeddings, gallery: Embeddings) -> Ranking:
     return _rank(similarity, query, gallery)
 
 
-def evaluate_reid(query: Embeddings, gallery: Embeddings,
-                  topk: Sequence[int] = (1, 5, 10, 20)) -> dict[str, float]:
+def evaluate_reid(
+    query: Embeddings, gallery: Embeddings, topk: Sequence[int] = (1, 5, 10, 20)
+) -> dict[str, float]:
     r"""Evaluate single-query retrieval.
 
     Of a query whose K matches lie at the 0-based ranks :math:`r_1 < ... < r_K`, junk removed:
@@ -94,8 +95,10 @@ def evaluate_reid(query: Embeddings, gallery: Embeddings,
     _check_embeddings('query', query)
     _check_embeddings('gallery', gallery)
     if query.features.shape[1] != gallery.features.shape[1]:
-        raise ValueError('Expected features of `query` and `gallery` to have one length, but got '
-                         f'{query.features.shape[1]} and {gallery.features.shape[1]}')
+        raise ValueError(
+            'Expected features of `query` and `gallery` to have one length, but got '
+            f'{query.features.shape[1]} and {gallery.features.shape[1]}'
+        )
     for k in topk:
         if k < 1:
             raise ValueError(f'Expected `topk` to hold ranks >= 1, but got {k}')
@@ -105,23 +108,30 @@ def evaluate_reid(query: Embeddings, gallery: Embeddings,
         totals += _sum_over_queries(ranking.matches, topk)
     num_valid = totals[-1].item()
     if num_valid == 0:
-        raise ValueError('Expected a match in the gallery, of the same person and another camera, '
-                         f'for at least one query, but none of {len(query.features)} has one')
+        raise ValueError(
+            'Expected a match in the gallery, of the same person and another camera, '
+            f'for at least one query, but none of {len(query.features)} has one'
+        )
     names = [*(f'rank-{k}' for k in topk), 'mAP', 'mAP_trapezoid', 'mINP']
     percent = 100 * totals[:-1] / num_valid
-    return dict(zip(names, percent.tolist(), strict=True),
-                queries_left_out=len(query.features) - num_valid)
+    return dict(
+        zip(names, percent.tolist(), strict=True), queries_left_out=len(query.features) - num_valid
+    )
 
 
 def _check_embeddings(name: str, images: Embeddings) -> None:
     features, *ids = images
     if features.ndim != 2 or not len(features):
-        raise ValueError(f'Expected features of `{name}` to have shape (N >= 1, D), '
-                         f'but got {tuple(features.shape)}')
+        raise ValueError(
+            f'Expected features of `{name}` to have shape (N >= 1, D), '
+            f'but got {tuple(features.shape)}'
+        )
     for field, tensor in zip(('person_ids', 'camera_ids'), ids, strict=True):
         if tensor.shape != features.shape[:1]:
-            raise ValueError(f'Expected `{name}.{field}` to have shape ({len(features)},), '
-                             f'but got {tuple(tensor.shape)}')
+            raise ValueError(
+                f'Expected `{name}.{field}` to have shape ({len(features)},), '
+                f'but got {tuple(tensor.shape)}'
+            )
     if not features.isfinite().all():
         raise ValueError(f'Expected features of `{name}` to be finite, but got NaN or infinity')
 
@@ -158,10 +168,12 @@ def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
     precision = ordinal / (rank + 1)
     before = torch.where(rank == 0, 1.0, (ordinal - 1) / rank)
     share = 1 / counts.double()[row]
-    return torch.stack([
-        *((rank[first] < k).sum() for k in topk),
-        (share * precision).sum(),
-        (share * (precision + before) / 2).sum(),
-        (counts / (rank[first + counts - 1] + 1)).sum(),
-        torch.tensor(len(counts)),
-    ]).cpu()
+    return torch.stack(
+        [
+            *((rank[first] < k).sum() for k in topk),
+            (share * precision).sum(),
+            (share * (precision + before) / 2).sum(),
+            (counts / (rank[first + counts - 1] + 1)).sum(),
+            torch.tensor(len(counts)),
+        ]
+    ).cpu()

@@ -28,15 +28,17 @@ from .kernels import (
 )
 
 
-def ss_lr_loss(cls_score: Tensor,
-               label: Tensor,
-               alpha: Alpha = 'sum',
-               gamma: float = 0.5,
-               weight: Optional[Tensor] = None,
-               class_weight: Optional[Tensor] = None,
-               pos_weight: Optional[Tensor] = None,
-               reduction: str = 'mean',
-               avg_factor: Union[int, float, Tensor, None] = None) -> Tensor:
+def ss_lr_loss(
+    cls_score: Tensor,
+    label: Tensor,
+    alpha: Alpha = 'sum',
+    gamma: float = 0.5,
+    weight: Optional[Tensor] = None,
+    class_weight: Optional[Tensor] = None,
+    pos_weight: Optional[Tensor] = None,
+    reduction: str = 'mean',
+    avg_factor: Union[int, float, Tensor, None] = None,
+) -> Tensor:
     r"""Compute logistic regression with soft selection of the negative classes (SS-LR).
 
     .. math::
@@ -92,24 +94,29 @@ def ss_lr_loss(cls_score: Tensor,
     score = cls_score.detach()
     if is_index_label(label):
         scale = 1.0 if alpha == 'sum' else alpha / (num_classes - 1)
-        loss, grad = index_loss(score, label.view(-1, 1).long(), scale, gamma, class_weight,
-                                pos_weight, with_grad)
+        loss, grad = index_loss(
+            score, label.view(-1, 1).long(), scale, gamma, class_weight, pos_weight, with_grad
+        )
     else:
         num_positives, num_negatives = count_dense_label(label, score)
         if alpha == 'sum':
             alpha, num_negatives = 1.0, torch.full_like(num_negatives, num_images)
         num_positives, num_negatives = mean_over_ranks(
-            torch.stack([num_positives, num_negatives]), cls_score)
-        scales = (num_images * safe_reciprocal(num_positives),
-                  alpha * num_images * safe_reciprocal(num_negatives))
+            torch.stack([num_positives, num_negatives]), cls_score
+        )
+        scales = (
+            num_images * safe_reciprocal(num_positives),
+            alpha * num_images * safe_reciprocal(num_negatives),
+        )
         loss, grad = _dense_loss(score, label, scales, gamma, class_weight, pos_weight, with_grad)
     if grad is not None:
         loss = attach_gradient(cls_score, loss, grad)
     return reduce_loss(loss, weight, reduction, avg_factor)
 
 
-def soft_terms(x: Tensor, gamma: float,
-               out: Optional[Tensor] = None) -> tuple[Tensor, Tensor, Tensor]:
+def soft_terms(
+    x: Tensor, gamma: float, out: Optional[Tensor] = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return p (in ``out``), p^gamma and the negative terms p^gamma * softplus(x) of logits."""
     p = torch.sigmoid(x, out=out)
     focus = p.pow(gamma)
@@ -122,9 +129,15 @@ def soft_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:
 
 
 @torch.no_grad()
-def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
-               class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
-               with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
+def index_loss(
+    score: Tensor,
+    index: Tensor,
+    scale: float,
+    gamma: float,
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    with_grad: bool,
+) -> tuple[Tensor, Optional[Tensor]]:
     """Compute the images' losses for class indices, and their gradient for the logits.
 
     Args:
@@ -157,9 +170,15 @@ def index_loss(score: Tensor, index: Tensor, scale: float, gamma: float,
 
 
 @torch.no_grad()
-def _dense_loss(score: Tensor, label: Tensor, scales: tuple, gamma: float,
-                class_weight: Optional[Tensor], pos_weight: Optional[Tensor],
-                with_grad: bool) -> tuple[Tensor, Optional[Tensor]]:
+def _dense_loss(
+    score: Tensor,
+    label: Tensor,
+    scales: tuple,
+    gamma: float,
+    class_weight: Optional[Tensor],
+    pos_weight: Optional[Tensor],
+    with_grad: bool,
+) -> tuple[Tensor, Optional[Tensor]]:
     loss = empty_accumulation(score, score.shape[0])
     grad = empty_accumulation(score, *score.shape) if with_grad else None
     for rows in row_blocks(score):

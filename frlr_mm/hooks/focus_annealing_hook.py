@@ -57,15 +57,17 @@ class FocusAnnealingHook(Hook):
     # After RuntimeInfoHook (VERY_HIGH), which records the iteration, before the logger.
     priority = 'NORMAL'
 
-    def __init__(self,
-                 param: str,
-                 start_value: float,
-                 end_value: float,
-                 schedule: str = 'exponential',
-                 by_epoch: bool = True,
-                 begin: int = 0,
-                 end: Optional[int] = None,
-                 convert_to_iter_based: bool = True) -> None:
+    def __init__(
+        self,
+        param: str,
+        start_value: float,
+        end_value: float,
+        schedule: str = 'exponential',
+        by_epoch: bool = True,
+        begin: int = 0,
+        end: Optional[int] = None,
+        convert_to_iter_based: bool = True,
+    ) -> None:
         if param not in PARAMS:
             raise ValueError(f'Expected `param` to be one of {PARAMS}, but got {param!r}')
         if schedule not in SCHEDULES:
@@ -93,32 +95,44 @@ class FocusAnnealingHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         losses = [m for m in model.modules() if isinstance(m, FocusRectifiedLoss)]
         if not losses:
-            raise ValueError('FocusAnnealingHook found neither an HSLRLoss nor an SSLRLoss in '
-                             f'the model ({type(model).__name__})')
+            raise ValueError(
+                'FocusAnnealingHook found neither an HSLRLoss nor an SSLRLoss in '
+                f'the model ({type(model).__name__})'
+            )
         self._losses = [loss for loss in losses if self.param in loss.focus_params]
         if not self._losses:
             found = ', '.join(f'{type(loss).__name__} has {loss.focus_params}' for loss in losses)
-            raise ValueError('FocusAnnealingHook found no loss with the parameter '
-                             f'{self.param!r} in the model: {found}')
+            raise ValueError(
+                'FocusAnnealingHook found no loss with the parameter '
+                f'{self.param!r} in the model: {found}'
+            )
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
-            raise ValueError('Expected `by_epoch` of FocusAnnealingHook to be False where '
-                             'training goes by iterations, but got True')
+            raise ValueError(
+                'Expected `by_epoch` of FocusAnnealingHook to be False where '
+                'training goes by iterations, but got True'
+            )
         last = runner.max_epochs if self.by_epoch else runner.max_iters
         if self.begin >= last:
-            raise ValueError('Expected `begin` of FocusAnnealingHook to be below the end of '
-                             f'training, {last}, but got {self.begin}')
+            raise ValueError(
+                'Expected `begin` of FocusAnnealingHook to be below the end of '
+                f'training, {last}, but got {self.begin}'
+            )
         if self.end is not None and self.end > last:
-            print_log(f'FocusAnnealingHook moves {self.param} until {self.end}, but training ends '
-                      f'at {last}: it will not reach {self.end_value}', 'current',
-                      level=logging.WARNING)
+            print_log(
+                f'FocusAnnealingHook moves {self.param} until {self.end}, but training ends '
+                f'at {last}: it will not reach {self.end_value}',
+                'current',
+                level=logging.WARNING,
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the value of the epoch."""
         if not self.by_iter:
             self._set_value(runner, runner.epoch, runner.max_epochs)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         """Set the value of the iteration."""
         if self.by_iter:
             self._set_value(runner, runner.iter, runner.max_iters)
@@ -143,4 +157,4 @@ class FocusAnnealingHook(Hook):
         if self.schedule == 'cosine':
             half_cosine = (1 + math.cos(math.pi * progress)) / 2
             return self.end_value + (self.start_value - self.end_value) * half_cosine
-        return self.start_value * (self.end_value / self.start_value)**progress
+        return self.start_value * (self.end_value / self.start_value) ** progress

@@ -12,8 +12,10 @@ FINE_TYPES = (1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6)
 def write_list(path: Path, columns: str, rows: list, count=None) -> None:
     """Write a list_*.txt: the count, the names of the columns, the rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{len(rows) if count is None else count}\n{columns}\n'
-                    + ''.join(f'{row}\n' for row in rows))
+    path.write_text(
+        f'{len(rows) if count is None else count}\n{columns}\n'
+        + ''.join(f'{row}\n' for row in rows)
+    )
 
 
 def image_names(num_images: int) -> list:
@@ -41,13 +43,24 @@ def write_coarse(root: Path, labels: np.ndarray, folder: str = 'Anno_coarse') ->
     attributes[-1] = ' '.join(attributes[-1].split())
     write_list(root / folder / 'list_attr_cloth.txt', 'attribute_name  attribute_type', attributes)
     # The columns are padded: names with spaces at the right, labels at the left.
-    write_list(root / folder / 'list_attr_img.txt', 'image_name  attribute_labels',
-               [f'{name:<70}' + ' '.join(f'{label:2d}' for label in row)
-                for name, row in zip(names, labels)])
-    write_list(root / folder / 'list_bbox.txt', 'image_name  x_1 y_1 x_2 y_2',
-               [f'{name:<70}{2 + i:03d} 003 020 {31 + i % 9:03d}' for i, name in enumerate(names)])
-    write_list(root / 'Eval' / 'list_eval_partition.txt', 'image_name  evaluation_status',
-               [f'{name:<70}{("train", "val", "test")[i % 3]}' for i, name in enumerate(names)])
+    write_list(
+        root / folder / 'list_attr_img.txt',
+        'image_name  attribute_labels',
+        [
+            f'{name:<70}' + ' '.join(f'{label:2d}' for label in row)
+            for name, row in zip(names, labels)
+        ],
+    )
+    write_list(
+        root / folder / 'list_bbox.txt',
+        'image_name  x_1 y_1 x_2 y_2',
+        [f'{name:<70}{2 + i:03d} 003 020 {31 + i % 9:03d}' for i, name in enumerate(names)],
+    )
+    write_list(
+        root / 'Eval' / 'list_eval_partition.txt',
+        'image_name  evaluation_status',
+        [f'{name:<70}{("train", "val", "test")[i % 3]}' for i, name in enumerate(names)],
+    )
     return names
 
 
@@ -56,8 +69,11 @@ def write_fine(root: Path, labels: np.ndarray) -> list:
     names = image_names(len(labels))
     num_attributes = labels.shape[1]
     folder = root / 'Anno_fine'
-    write_list(folder / 'list_attr_cloth.txt', 'attribute_name  attribute_type',
-               [f'{f"fine_{i}":<20}{i % 6 + 1}' for i in range(num_attributes)])
+    write_list(
+        folder / 'list_attr_cloth.txt',
+        'attribute_name  attribute_type',
+        [f'{f"fine_{i}":<20}{i % 6 + 1}' for i in range(num_attributes)],
+    )
     for split in ('train', 'val', 'test'):
         texts = {
             f'{split}.txt': names,

@@ -64,9 +64,18 @@ def test_coarse_labels(root, labels, split, first, serialize_data):
 def test_names_with_spaces_and_the_row_without_the_wide_separator(root):
     dataset = DeepFashionAttribute(str(root), 'train')
     assert dataset.metainfo['classes'] == (
-        *(f'abstract print {i}' for i in range(6)), 'shiny knit')
+        *(f'abstract print {i}' for i in range(6)),
+        'shiny knit',
+    )
     assert dataset.metainfo['attribute_types'] == (
-        'texture', 'fabric', 'shape', 'part', 'style', 'texture', 'shape')
+        'texture',
+        'fabric',
+        'shape',
+        'part',
+        'style',
+        'texture',
+        'shape',
+    )
 
 
 def test_older_layout(tmp_path, labels):
@@ -93,8 +102,9 @@ def test_rows_are_joined_by_name_not_by_order(root, labels):
 def test_pieces_of_any_size_and_other_line_ends(root, labels, chunk, monkeypatch):
     monkeypatch.setattr(deepfashion_files, '_CHUNK_BYTES', chunk)
     path = root / 'Anno_coarse' / 'list_attr_img.txt'
-    path.write_bytes(path.read_bytes().replace(b'\n', b'\r\n').replace(b' 1', b'\t1')
-                     + b'  \r\n\r\n')
+    path.write_bytes(
+        path.read_bytes().replace(b'\n', b'\r\n').replace(b' 1', b'\t1') + b'  \r\n\r\n'
+    )
     dataset = DeepFashionAttribute(str(root), 'test')
     for i, row in enumerate(labels[2::3]):
         np.testing.assert_array_equal(dataset.get_data_info(i)['gt_score'], expected_score(row))
@@ -116,7 +126,14 @@ def test_fine(tmp_path):
         assert info['bbox'] == [5, 3, 20, 31]
         np.testing.assert_array_equal(info['gt_score'], row)
     assert dataset.metainfo['attribute_types'] == (
-        'texture', 'sleeve', 'length', 'neckline', 'fabric', 'fit', 'texture')
+        'texture',
+        'sleeve',
+        'length',
+        'neckline',
+        'fabric',
+        'fit',
+        'texture',
+    )
 
 
 def test_survives_pickling_and_subsets(root, labels):
@@ -130,17 +147,32 @@ def test_stock_pipeline_carries_unknown_labels_to_the_loss(tmp_path):
     labels[0] = -1  # no positive at all
     write_images(tmp_path, write_coarse(tmp_path, labels))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        dataset = DATASETS.build(dict(
-            type='DeepFashionAttribute', data_root=str(tmp_path), split='train', with_bbox=True,
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='CropBBox'),
-                      dict(type='Resize', scale=(8, 8)), dict(type='PackInputs')]))
+        dataset = DATASETS.build(
+            dict(
+                type='DeepFashionAttribute',
+                data_root=str(tmp_path),
+                split='train',
+                with_bbox=True,
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='CropBBox'),
+                    dict(type='Resize', scale=(8, 8)),
+                    dict(type='PackInputs'),
+                ],
+            )
+        )
         batch = ClsDataPreprocessor(num_classes=7)(pseudo_collate([dataset[i] for i in range(4)]))
-        head = MODELS.build(dict(
-            type='MultiLabelLinearClsHead', num_classes=7, in_channels=2,
-            loss=dict(type='HSLRLoss')))
+        head = MODELS.build(
+            dict(
+                type='MultiLabelLinearClsHead',
+                num_classes=7,
+                in_channels=2,
+                loss=dict(type='HSLRLoss'),
+            )
+        )
     calls = []
     head.loss_module.register_forward_pre_hook(lambda _, args: calls.append(args[1]))
-    head.loss((torch.ones(4, 2), ), batch['data_samples'])['loss'].backward()
+    head.loss((torch.ones(4, 2),), batch['data_samples'])['loss'].backward()
     np.testing.assert_array_equal(calls[0], np.stack([expected_score(r) for r in labels[::3]]))
     assert batch['inputs'].shape == (4, 3, 8, 8)
 
@@ -156,7 +188,9 @@ def test_crop(box, size):
     img = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     found = CropBBox()(dict(img=img, bbox=box))
     assert found['img_shape'] == found['img'].shape[:2] == size
-    np.testing.assert_array_equal(found['img'], img[2:6 if size[0] == 4 else None, 3:3 + size[1]])
+    np.testing.assert_array_equal(
+        found['img'], img[2 : 6 if size[0] == 4 else None, 3 : 3 + size[1]]
+    )
 
 
 def test_crop_refuses_a_box_outside_of_the_image_and_none():
@@ -167,11 +201,14 @@ def test_crop_refuses_a_box_outside_of_the_image_and_none():
         CropBBox()(dict(img=img))
 
 
-@pytest.mark.parametrize(('kwargs', 'name'), [
-    (dict(split='trainval'), 'split'),
-    (dict(annotation='medium'), 'annotation'),
-    (dict(unknown='ignore'), 'unknown'),
-])
+@pytest.mark.parametrize(
+    ('kwargs', 'name'),
+    [
+        (dict(split='trainval'), 'split'),
+        (dict(annotation='medium'), 'annotation'),
+        (dict(unknown='ignore'), 'unknown'),
+    ],
+)
 def test_refuses_bad_arguments(root, kwargs, name):
     with pytest.raises(ValueError, match=f'Expected `{name}` to be one of'):
         DeepFashionAttribute(**{'data_root': str(root), 'split': 'train', **kwargs})
@@ -183,33 +220,56 @@ BBOX = 'Anno_coarse/list_bbox.txt'
 EVAL = 'Eval/list_eval_partition.txt'
 
 
-@pytest.mark.parametrize(('file', 'number', 'change', 'match'), [
-    (IMG, 1, lambda _: '13\n', r'list_attr_img.txt:1: .* 12, but got \'13\''),
-    (IMG, 1, lambda _: 'x\n', r'list_attr_img.txt:1: '),
-    (IMG, 6, lambda line: line.rsplit(None, 1)[0] + '\n', r':6: expected 7 labels, but got 6'),
-    (IMG, 6, lambda line: line.rstrip() + ' -1\n', r':6: expected 7 labels, but got 8'),
-    (IMG, 7, lambda line: line.split()[0] + '\n', r':7: expected 7 labels, but got 0'),
-    (IMG, 9, lambda line: line.rstrip() + '1\n', r':9: expected labels of 1, -1 and 0'),
-    (IMG, 9, lambda line: line.rstrip() + ' 2\n', r':9: expected labels of 1, -1 and 0'),
-    (IMG, 9, lambda line: line.rstrip() + '-1\n', r':9: expected labels of 1, -1 and 0'),
-    (IMG, 9, lambda line: line.rstrip() + ' -\n', r':9: expected labels of 1, -1 and 0'),
-    (IMG, 9, lambda line: line.rstrip() + ' -0\n', r':9: expected labels of 1, -1 and 0'),
-    (IMG, 9, lambda line: line.replace('img_', 'x_'), r'list_attr_img.txt: expected a row for'),
-    (CLOTH, 4, lambda _: 'abstract print 1    6\n', r'attr_cloth.txt:4: .*type in \[1, 5\]'),
-    (CLOTH, 4, lambda _: 'abstract\n', r'list_attr_cloth.txt:4: '),
-    (CLOTH, 4, lambda _: 'abstract print 0   1\n', r':4: .*twice'),
-    (CLOTH, 1, lambda _: '1000\n', r'list_attr_cloth.txt:1: .* 7, but got \'1000\''),
-    (EVAL, 5, lambda line: line.replace('test', 'tset'), r'partition.txt:5: .*but got \'tset\''),
-    (EVAL, 5, lambda line: line.split()[0] + '\n', r'partition.txt:5: expected 2 columns'),
-    (EVAL, 1, lambda _: '11\n', r'partition.txt:1: '),
-    (EVAL, 3, lambda line: '/' + line, r'partition.txt:3: .*inside'),
-    (EVAL, 3, lambda line: 'img/../../' + line, r'partition.txt:3: .*inside'),
-    (EVAL, 3, lambda line: 'img\\..\\..\\' + line, r'partition.txt:3: .*inside'),
-    (BBOX, 3, lambda line: line.rsplit(None, 1)[0] + '\n', r'list_bbox.txt:3: expected 5 columns'),
-    (BBOX, 3, lambda line: line.replace('003 020', '003 -20'), r'bbox.txt:3: .*whole numbers'),
-    (BBOX, 3, lambda line: line.replace('002 003', '072 003'), r'list_bbox.txt:3: .*x_1 <= x_2'),
-    (BBOX, 3, lambda line: line.replace('img_', 'x_'), r'list_bbox.txt: expected a row for'),
-])
+@pytest.mark.parametrize(
+    ('file', 'number', 'change', 'match'),
+    [
+        (IMG, 1, lambda _: '13\n', r'list_attr_img.txt:1: .* 12, but got \'13\''),
+        (IMG, 1, lambda _: 'x\n', r'list_attr_img.txt:1: '),
+        (IMG, 6, lambda line: line.rsplit(None, 1)[0] + '\n', r':6: expected 7 labels, but got 6'),
+        (IMG, 6, lambda line: line.rstrip() + ' -1\n', r':6: expected 7 labels, but got 8'),
+        (IMG, 7, lambda line: line.split()[0] + '\n', r':7: expected 7 labels, but got 0'),
+        (IMG, 9, lambda line: line.rstrip() + '1\n', r':9: expected labels of 1, -1 and 0'),
+        (IMG, 9, lambda line: line.rstrip() + ' 2\n', r':9: expected labels of 1, -1 and 0'),
+        (IMG, 9, lambda line: line.rstrip() + '-1\n', r':9: expected labels of 1, -1 and 0'),
+        (IMG, 9, lambda line: line.rstrip() + ' -\n', r':9: expected labels of 1, -1 and 0'),
+        (IMG, 9, lambda line: line.rstrip() + ' -0\n', r':9: expected labels of 1, -1 and 0'),
+        (
+            IMG,
+            9,
+            lambda line: line.replace('img_', 'x_'),
+            r'list_attr_img.txt: expected a row for',
+        ),
+        (CLOTH, 4, lambda _: 'abstract print 1    6\n', r'attr_cloth.txt:4: .*type in \[1, 5\]'),
+        (CLOTH, 4, lambda _: 'abstract\n', r'list_attr_cloth.txt:4: '),
+        (CLOTH, 4, lambda _: 'abstract print 0   1\n', r':4: .*twice'),
+        (CLOTH, 1, lambda _: '1000\n', r'list_attr_cloth.txt:1: .* 7, but got \'1000\''),
+        (
+            EVAL,
+            5,
+            lambda line: line.replace('test', 'tset'),
+            r'partition.txt:5: .*but got \'tset\'',
+        ),
+        (EVAL, 5, lambda line: line.split()[0] + '\n', r'partition.txt:5: expected 2 columns'),
+        (EVAL, 1, lambda _: '11\n', r'partition.txt:1: '),
+        (EVAL, 3, lambda line: '/' + line, r'partition.txt:3: .*inside'),
+        (EVAL, 3, lambda line: 'img/../../' + line, r'partition.txt:3: .*inside'),
+        (EVAL, 3, lambda line: 'img\\..\\..\\' + line, r'partition.txt:3: .*inside'),
+        (
+            BBOX,
+            3,
+            lambda line: line.rsplit(None, 1)[0] + '\n',
+            r'list_bbox.txt:3: expected 5 columns',
+        ),
+        (BBOX, 3, lambda line: line.replace('003 020', '003 -20'), r'bbox.txt:3: .*whole numbers'),
+        (
+            BBOX,
+            3,
+            lambda line: line.replace('002 003', '072 003'),
+            r'list_bbox.txt:3: .*x_1 <= x_2',
+        ),
+        (BBOX, 3, lambda line: line.replace('img_', 'x_'), r'list_bbox.txt: expected a row for'),
+    ],
+)
 def test_errors_name_file_and_line(root, file, number, change, match):
     replace_line(root / file, number, change)
     with pytest.raises(ValueError, match=match):
@@ -228,14 +288,17 @@ def test_missing_annotation_folder(tmp_path):
         DeepFashionAttribute(str(tmp_path), 'train')
 
 
-@pytest.mark.parametrize(('file', 'text', 'match'), [
-    ('train_attr.txt', '1 0 1\n1 0\n', r'train_attr.txt:2: expected 3 labels, but got 2'),
-    ('train_attr.txt', '1 0 1\n1 0 -1\n', r'train_attr.txt:2: .*got -1'),
-    ('train_attr.txt', '1 0 1\n', r'train_attr.txt: expected a row for each of the 2 rows'),
-    ('train_bbox.txt', '1 2 3 4\n', r'train_bbox.txt: expected a row for each of the 2 rows'),
-    ('train_bbox.txt', '1 2 3 4\n1 2 3\n', r'train_bbox.txt:2: expected 4 columns'),
-    ('train.txt', 'img/a.jpg\n../b.jpg\n', r'train.txt:2: .*inside'),
-])
+@pytest.mark.parametrize(
+    ('file', 'text', 'match'),
+    [
+        ('train_attr.txt', '1 0 1\n1 0\n', r'train_attr.txt:2: expected 3 labels, but got 2'),
+        ('train_attr.txt', '1 0 1\n1 0 -1\n', r'train_attr.txt:2: .*got -1'),
+        ('train_attr.txt', '1 0 1\n', r'train_attr.txt: expected a row for each of the 2 rows'),
+        ('train_bbox.txt', '1 2 3 4\n', r'train_bbox.txt: expected a row for each of the 2 rows'),
+        ('train_bbox.txt', '1 2 3 4\n1 2 3\n', r'train_bbox.txt:2: expected 4 columns'),
+        ('train.txt', 'img/a.jpg\n../b.jpg\n', r'train.txt:2: .*inside'),
+    ],
+)
 def test_fine_errors(tmp_path, file, text, match):
     write_fine(tmp_path, make_labels(2, 3, values=(1, 0)))
     (tmp_path / 'Anno_fine' / file).write_text(text)

@@ -18,24 +18,35 @@ FACES = (*TRAIN_FACES, *TEST_FACES)
 @pytest.fixture(scope='module')
 def datasets(tmp_path_factory):
     root = str(tmp_path_factory.mktemp('glyphs'))
-    return {split: GlyphDataset(split, task='attributes', samples_per_face=1, data_root=root)
-            for split in ('val', 'test')}
+    return {
+        split: GlyphDataset(split, task='attributes', samples_per_face=1, data_root=root)
+        for split in ('val', 'test')
+    }
 
 
-@pytest.mark.parametrize(('character', 'face', 'expected'), [
-    ('A', 'DejaVuSans', {'Latin', 'uppercase'}),
-    ('é', 'DejaVuSans-Bold', {'Latin', 'lowercase', 'acute accent', 'bold'}),
-    # two marks at once
-    ('ấ', 'DejaVuSerif', {'Latin', 'lowercase', 'circumflex accent', 'acute accent', 'serif'}),
-    ('Ἄ', 'DejaVuSansMono-BoldOblique',
-     {'Greek', 'uppercase', 'comma above', 'acute accent', 'bold', 'slanted', 'monospaced'}),
-    ('Й', 'DejaVuSerif-BoldItalic',
-     {'Cyrillic', 'uppercase', 'breve', 'bold', 'slanted', 'serif'}),
-    ('\u01c5', 'DejaVuSans', {'Latin', 'Lt'}),
-    ('⅓', 'DejaVuSans-Oblique', {'No', 'slanted'}),
-    ('∞', 'DejaVuSansMono', {'Sm', 'monospaced'}),
-    ('7', 'DejaVuSans', {'Nd'}),
-])
+@pytest.mark.parametrize(
+    ('character', 'face', 'expected'),
+    [
+        ('A', 'DejaVuSans', {'Latin', 'uppercase'}),
+        ('é', 'DejaVuSans-Bold', {'Latin', 'lowercase', 'acute accent', 'bold'}),
+        # two marks at once
+        ('ấ', 'DejaVuSerif', {'Latin', 'lowercase', 'circumflex accent', 'acute accent', 'serif'}),
+        (
+            'Ἄ',
+            'DejaVuSansMono-BoldOblique',
+            {'Greek', 'uppercase', 'comma above', 'acute accent', 'bold', 'slanted', 'monospaced'},
+        ),
+        (
+            'Й',
+            'DejaVuSerif-BoldItalic',
+            {'Cyrillic', 'uppercase', 'breve', 'bold', 'slanted', 'serif'},
+        ),
+        ('\u01c5', 'DejaVuSans', {'Latin', 'Lt'}),
+        ('⅓', 'DejaVuSans-Oblique', {'No', 'slanted'}),
+        ('∞', 'DejaVuSansMono', {'Sm', 'monospaced'}),
+        ('7', 'DejaVuSans', {'Nd'}),
+    ],
+)
 def test_names(character, face, expected):
     assert attribute_names(character, face) == expected
 
@@ -55,12 +66,21 @@ def test_types():
 def test_rare_attributes_are_left_out():
     characters = ['é'] * (MIN_CHARACTERS - 1) + ['ñ'] * MIN_CHARACTERS
     assert set(attribute_types(characters)) == {
-        'Latin', 'lowercase', 'tilde', 'bold', 'slanted', 'serif', 'monospaced'}
+        'Latin',
+        'lowercase',
+        'tilde',
+        'bold',
+        'slanted',
+        'serif',
+        'monospaced',
+    }
 
 
 def test_splits_share_no_character_and_leave_none_out():
-    splits = {split: [c for c in glyph_characters() if attribute_split(c) == split]
-              for split in ('train', 'val', 'test')}
+    splits = {
+        split: [c for c in glyph_characters() if attribute_split(c) == split]
+        for split in ('train', 'val', 'test')
+    }
     assert {split: len(c) for split, c in splits.items()} == dict(train=1521, val=213, test=428)
     assert sorted(c for part in splits.values() for c in part) == sorted(glyph_characters())
 
@@ -93,8 +113,9 @@ def test_every_attribute_has_positives_and_negatives(datasets):
 
 def test_images_are_kept_and_no_two_splits_or_tasks_share_a_file(datasets, tmp_path):
     files = {dataset.cache_file.name for dataset in datasets.values()}
-    categories = GlyphDataset('test', num_classes=428, samples_per_face=1, data_root=tmp_path,
-                              lazy_init=True)
+    categories = GlyphDataset(
+        'test', num_classes=428, samples_per_face=1, data_root=tmp_path, lazy_init=True
+    )
     assert len(files | {categories.cache_file.name}) == 3
     dataset = datasets['val']
     again = GlyphDataset('val', task='attributes', samples_per_face=1, data_root=dataset.data_root)
@@ -103,11 +124,14 @@ def test_images_are_kept_and_no_two_splits_or_tasks_share_a_file(datasets, tmp_p
     assert (other.get_data_info(99)['img'] != dataset.get_data_info(99)['img']).any()
 
 
-@pytest.mark.parametrize(('kwargs', 'match'), [
-    (dict(split='val'), r"`split` to be one of \('train', 'test'\), but got 'val'"),
-    (dict(split='dev', task='attributes'), r"`split` .*'val', 'test'\), but got 'dev'"),
-    (dict(split='test', task='tags'), r"Expected `task` to be one of .*, but got 'tags'"),
-])
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        (dict(split='val'), r"`split` to be one of \('train', 'test'\), but got 'val'"),
+        (dict(split='dev', task='attributes'), r"`split` .*'val', 'test'\), but got 'dev'"),
+        (dict(split='test', task='tags'), r"Expected `task` to be one of .*, but got 'tags'"),
+    ],
+)
 def test_refuses_bad_arguments(kwargs, match):
     with pytest.raises(ValueError, match=match):
         GlyphDataset(**kwargs)

@@ -80,16 +80,20 @@ def test_image_shows_its_character(data_root):
     assert len(letters) == 26
     means = images(dataset)[..., 0].reshape(60, -1, 32 * 32).mean(1)[letters]
     fonts = [ImageFont.truetype(font_path(face), 40, layout_engine=0) for face in TRAIN_FACES]
-    plain = np.stack([
-        np.mean([render_glyph(dataset.CLASSES[i], font, NoChange()) for font in fonts], axis=0)
-        for i in letters]).reshape(26, -1)
+    plain = np.stack(
+        [
+            np.mean([render_glyph(dataset.CLASSES[i], font, NoChange()) for font in fonts], axis=0)
+            for i in letters
+        ]
+    ).reshape(26, -1)
     cosine = (means @ plain.T) / np.outer(*(np.linalg.norm(x, axis=1) for x in (means, plain)))
     assert (cosine.argmax(1) == np.arange(26)).sum() >= 24
 
 
 def test_depends_on_the_seed_alone(tmp_path):
     first, again, other = (
-        images(load(tmp_path / name, seed=seed)) for name, seed in (('a', 0), ('b', 0), ('a', 1)))
+        images(load(tmp_path / name, seed=seed)) for name, seed in (('a', 0), ('b', 0), ('a', 1))
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -102,8 +106,10 @@ def test_first_classes_and_samples_stay_the_same(data_root):
 
 
 def test_each_image_has_a_distortion_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr('frlr_mm.datasets.glyphs.render_glyph',
-                        lambda character, font, rng: rng.integers(256, size=(32, 32)))
+    monkeypatch.setattr(
+        'frlr_mm.datasets.glyphs.render_glyph',
+        lambda character, font, rng: rng.integers(256, size=(32, 32)),
+    )
     both = [images(load(tmp_path, split)) for split in ('train', 'test')]
     assert len(np.unique(np.concatenate(both), axis=0)) == 4 * 12 * 2
 
@@ -136,17 +142,20 @@ def test_changed_font(fonts, tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    (dict(split='val'), r"`split`.*\('train', 'test'\).*'val'"),
-    (dict(split=None), '`split`.*None'),
-    (dict(num_classes=1), r'`num_classes`.*\[2, 2162\].*1'),
-    (dict(num_classes=2163), r'`num_classes`.*\[2, 2162\].*2163'),
-    (dict(num_classes=10.0), r'`num_classes`.*10\.0'),
-    (dict(samples_per_face=0), '`samples_per_face`.*0'),
-    (dict(samples_per_face=True), '`samples_per_face`.*True'),
-    (dict(seed=-1), '`seed`.*-1'),
-    (dict(seed='0'), "`seed`.*'0'"),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(split='val'), r"`split`.*\('train', 'test'\).*'val'"),
+        (dict(split=None), '`split`.*None'),
+        (dict(num_classes=1), r'`num_classes`.*\[2, 2162\].*1'),
+        (dict(num_classes=2163), r'`num_classes`.*\[2, 2162\].*2163'),
+        (dict(num_classes=10.0), r'`num_classes`.*10\.0'),
+        (dict(samples_per_face=0), '`samples_per_face`.*0'),
+        (dict(samples_per_face=True), '`samples_per_face`.*True'),
+        (dict(seed=-1), '`seed`.*-1'),
+        (dict(seed='0'), "`seed`.*'0'"),
+    ],
+)
 def test_bad_argument(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         load(tmp_path, **changes)
@@ -155,8 +164,15 @@ def test_bad_argument(tmp_path, changes, message):
 
 def test_built_by_config_through_a_stock_pipeline(data_root):
     dataset = DATASETS.build(
-        dict(type='GlyphDataset', split='train', num_classes=4, samples_per_face=2,
-             data_root=data_root, pipeline=PIPELINE))
+        dict(
+            type='GlyphDataset',
+            split='train',
+            num_classes=4,
+            samples_per_face=2,
+            data_root=data_root,
+            pipeline=PIPELINE,
+        )
+    )
     batch = default_collate([dataset[i] for i in (0, 30, 71)])
     assert batch['inputs'].shape == (3, 3, 32, 32) and batch['inputs'].dtype == torch.uint8
     assert all(isinstance(sample, DataSample) for sample in batch['data_samples'])
@@ -167,8 +183,9 @@ def test_built_by_config_through_a_stock_pipeline(data_root):
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_dataloader_workers(data_root, num_workers):
     dataset = load(data_root, pipeline=[dict(type='PackInputs')])
-    loader = DataLoader(dataset, batch_size=16, num_workers=num_workers,
-                        collate_fn=default_collate)
+    loader = DataLoader(
+        dataset, batch_size=16, num_workers=num_workers, collate_fn=default_collate
+    )
     batches = list(loader)
     inputs = torch.cat([batch['inputs'] for batch in batches])
     expected = torch.from_numpy(images(load(data_root))).permute(0, 3, 1, 2)

@@ -20,14 +20,19 @@ def test_cache_is_used_again(tmp_path, monkeypatch):
 
 
 def test_each_set_has_a_cache_of_its_own(tmp_path):
-    changes = [dict(), dict(split='test'), dict(num_classes=5), dict(samples_per_face=1),
-               dict(seed=1)]
+    changes = [
+        dict(),
+        dict(split='test'),
+        dict(num_classes=5),
+        dict(samples_per_face=1),
+        dict(seed=1),
+    ]
     assert len({load(tmp_path, **change).cache_file for change in changes}) == len(changes)
     assert len(list(tmp_path.iterdir())) == len(changes)
 
 
 def spoil_half(file):
-    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def spoil_header(file):
@@ -58,8 +63,19 @@ def spoil_objects(file):
     np.save(file, np.array([None, 'x'], dtype=object), allow_pickle=True)
 
 
-@pytest.mark.parametrize('spoil', [spoil_half, spoil_header, spoil_empty, spoil_text, spoil_zip,
-                                   spoil_shape, spoil_dtype, spoil_objects])
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        spoil_half,
+        spoil_header,
+        spoil_empty,
+        spoil_text,
+        spoil_zip,
+        spoil_shape,
+        spoil_dtype,
+        spoil_objects,
+    ],
+)
 def test_spoiled_cache_is_rendered_again(tmp_path, spoil):
     dataset = load(tmp_path)
     expected, good = images(dataset), dataset.cache_file.read_bytes()
@@ -95,8 +111,9 @@ def test_processes_start_at_once_on_an_empty_cache(tmp_path):
     context = multiprocessing.get_context('fork')
     barrier, queue = context.Barrier(4, timeout=60), context.Queue()
     data_root = tmp_path / 'not' / 'there'
-    processes = [context.Process(target=load_at_once, args=(data_root, barrier, queue))
-                 for _ in range(4)]
+    processes = [
+        context.Process(target=load_at_once, args=(data_root, barrier, queue)) for _ in range(4)
+    ]
     for process in processes:
         process.start()
     results = [queue.get(timeout=60) for _ in processes]

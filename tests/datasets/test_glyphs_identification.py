@@ -45,8 +45,11 @@ def test_each_query_has_matches_by_other_cameras(load, samples_per_face):
         (label, camera): 1 for label in range(5) for camera in range(3)
     }
     for info in query:
-        matches = [other for other in gallery if other['gt_label'] == info['gt_label']
-                   and other['camera_id'] != info['camera_id']]
+        matches = [
+            other
+            for other in gallery
+            if other['gt_label'] == info['gt_label'] and other['camera_id'] != info['camera_id']
+        ]
         assert len(matches) == 2 * (samples_per_face - 1)
     images = {info['img'].tobytes() for info in gallery}
     assert all(info['img'].tobytes() not in images for info in query)
@@ -70,23 +73,35 @@ def test_images_are_those_of_the_categories(load):
 
 
 def test_tasks_have_caches_of_their_own(load):
-    datasets = [load('train'), load('test'), load('train', task='categories'),
-                load('test', task='categories')]
+    datasets = [
+        load('train'),
+        load('test'),
+        load('train', task='categories'),
+        load('test', task='categories'),
+    ]
     assert len({dataset.cache_file for dataset in datasets}) == 4
     assert load('query').cache_file == load('gallery').cache_file == datasets[1].cache_file
     # Read from it, not rendered anew.
     again = infos(load('train'))
-    np.testing.assert_array_equal([info['img'] for info in again],
-                                  [info['img'] for info in infos(datasets[0])])
+    np.testing.assert_array_equal(
+        [info['img'] for info in again], [info['img'] for info in infos(datasets[0])]
+    )
 
 
-@pytest.mark.parametrize(('split', 'arguments', 'message'), [
-    ('train', dict(task='verification'), "`task` to be one of .* but got 'verification'"),
-    ('val', {}, "`split` to be one of .*'gallery'.* but got 'val'"),
-    ('query', dict(task='categories'), r"`split` to be one of \('train', 'test'\), but got"),
-    ('train', dict(num_classes=1082), r'`num_classes` to be an int in \[2, 1081\], but got 1082'),
-    ('test', dict(samples_per_face=1), r'`samples_per_face` to be an int in \[2, inf\]'),
-])
+@pytest.mark.parametrize(
+    ('split', 'arguments', 'message'),
+    [
+        ('train', dict(task='verification'), "`task` to be one of .* but got 'verification'"),
+        ('val', {}, "`split` to be one of .*'gallery'.* but got 'val'"),
+        ('query', dict(task='categories'), r"`split` to be one of \('train', 'test'\), but got"),
+        (
+            'train',
+            dict(num_classes=1082),
+            r'`num_classes` to be an int in \[2, 1081\], but got 1082',
+        ),
+        ('test', dict(samples_per_face=1), r'`samples_per_face` to be an int in \[2, inf\]'),
+    ],
+)
 def test_bad_argument_is_named(load, split, arguments, message):
     with pytest.raises(ValueError, match=message):
         load(split, **arguments)

@@ -54,7 +54,10 @@ def test_dukemtmc(tmp_path):
     assert items(DukeMTMCreID('train', str(tmp_path))) == [(0, 2), (0, 5), (1, 1), (1, 8)]
     assert items(DukeMTMCreID('query', str(tmp_path))) == [(2, 1, True), (4095, 8, True)]
     assert items(DukeMTMCreID('gallery', str(tmp_path))) == [
-        (2, 1, False), (2, 2, False), (6, 7, False), (4095, 3, False)
+        (2, 1, False),
+        (2, 2, False),
+        (6, 7, False),
+        (4095, 3, False),
     ]
 
 
@@ -64,10 +67,12 @@ def test_cuhk03np(tmp_path, archive_folder):
     assert items(CUHK03NP('train', str(tmp_path))) == [(0, 1), (0, 2), (1, 1), (1, 2)]
     labeled = CUHK03NP('train', str(tmp_path), boxes='labeled')
     assert items(labeled) == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]
-    assert items(CUHK03NP('query', str(tmp_path))) == [(1, 1, True), (1, 2, True),
-                                                       (1467, 1, True)]
-    assert items(CUHK03NP('gallery', str(tmp_path))) == [(1, 1, False), (1, 2, False),
-                                                         (1467, 2, False)]
+    assert items(CUHK03NP('query', str(tmp_path))) == [(1, 1, True), (1, 2, True), (1467, 1, True)]
+    assert items(CUHK03NP('gallery', str(tmp_path))) == [
+        (1, 1, False),
+        (1, 2, False),
+        (1467, 2, False),
+    ]
 
 
 @pytest.mark.parametrize('version', ['V1', 'V2'])
@@ -78,7 +83,11 @@ def test_msmt17(tmp_path, archive_folder, version):
     assert items(train) == [(0, 1), (0, 15), (1, 2), (1, 3)]
     assert train.metainfo['classes'] == ('0000', '0001')
     assert items(MSMT17('test', str(tmp_path), version=version)) == [
-        (0, 9, True), (3, 14, True), (0, 9, False), (0, 10, False), (3, 1, False)
+        (0, 9, True),
+        (3, 14, True),
+        (0, 9, False),
+        (0, 10, False),
+        (3, 1, False),
     ]
 
 
@@ -91,8 +100,10 @@ def test_builds_from_a_config_and_runs_its_pipeline(tmp_path):
             data_root=str(tmp_path),
             pipeline=[
                 dict(type='mmpretrain.LoadImageFromFile'),
-                dict(type='mmpretrain.PackInputs', meta_keys=('camera_id', 'is_query'))
-            ]))
+                dict(type='mmpretrain.PackInputs', meta_keys=('camera_id', 'is_query')),
+            ],
+        )
+    )
     item = dataset[1]
     assert item['inputs'].shape == (3, 128, 64)
     sample = item['data_samples']
@@ -100,8 +111,10 @@ def test_builds_from_a_config_and_runs_its_pipeline(tmp_path):
 
 
 @pytest.mark.parametrize('name', CLASSES)
-@pytest.mark.parametrize(('split', 'folder'), [('train', 'bounding_box_train'),
-                                               ('test', 'query'), ('test', 'bounding_box_test')])
+@pytest.mark.parametrize(
+    ('split', 'folder'),
+    [('train', 'bounding_box_train'), ('test', 'query'), ('test', 'bounding_box_test')],
+)
 def test_missing_folder_is_named(tmp_path, name, split, folder):
     reid_layouts.WRITERS[name](tmp_path)
     dataset_type, _ = CLASSES[name]
@@ -132,18 +145,21 @@ def test_gallery_of_junk_alone_is_empty(tmp_path):
         Market1501('gallery', str(tmp_path))
 
 
-@pytest.mark.parametrize(('name', 'odd'), [
-    ('market1501', '0002_c7s1_000451_03.jpg'),
-    ('market1501', '0002_c1s1_000451_03.jpg.jpg'),
-    ('market1501', '0002_c1s1_000451_03.JPG'),
-    ('market1501', '-2_c1s1_000451_03.jpg'),
-    ('market1501', '٠٠٠٢_c1s1_000451_03.jpg'),
-    ('market1501', 'copy.png'),
-    ('dukemtmc', '0001_c9_f0046182.jpg'),
-    ('dukemtmc', '0001_c2_f046182.jpg'),
-    ('cuhk03np', '0003_c3_21.png'),
-    ('cuhk03np', '0003_c1_21.jpg'),
-])
+@pytest.mark.parametrize(
+    ('name', 'odd'),
+    [
+        ('market1501', '0002_c7s1_000451_03.jpg'),
+        ('market1501', '0002_c1s1_000451_03.jpg.jpg'),
+        ('market1501', '0002_c1s1_000451_03.JPG'),
+        ('market1501', '-2_c1s1_000451_03.jpg'),
+        ('market1501', '٠٠٠٢_c1s1_000451_03.jpg'),
+        ('market1501', 'copy.png'),
+        ('dukemtmc', '0001_c9_f0046182.jpg'),
+        ('dukemtmc', '0001_c2_f046182.jpg'),
+        ('cuhk03np', '0003_c3_21.png'),
+        ('cuhk03np', '0003_c1_21.jpg'),
+    ],
+)
 def test_name_that_does_not_fit_is_named(tmp_path, name, odd):
     reid_layouts.WRITERS[name](tmp_path)
     dataset_type, example = CLASSES[name]
@@ -153,19 +169,22 @@ def test_name_that_does_not_fit_is_named(tmp_path, name, odd):
         dataset_type('train', str(tmp_path))
 
 
-@pytest.mark.parametrize('line', [
-    '../../secret.jpg 0',
-    '/etc/0000_000_01_0303morning_0015_0.jpg 0',
-    '../00/0000_000_01_0303morning_0015_0.jpg 0',
-    '0000/../0000_000_01_0303morning_0015_0.jpg 0',
-    '0000/0000_000_16_0303morning_0015_0.jpg 0',
-    '0000/0000_000_01_0303night_0015_0.jpg 0',
-    '0000/0000_000_01_0303morning_0015_0.jpg',
-    '0000/0000_000_01_0303morning_0015_0.jpg -1',
-    '0000/0000_000_01_0303morning_0015_0.jpg 0 1',
-    '__import__("os").getcwd() 0',
-    '',
-])
+@pytest.mark.parametrize(
+    'line',
+    [
+        '../../secret.jpg 0',
+        '/etc/0000_000_01_0303morning_0015_0.jpg 0',
+        '../00/0000_000_01_0303morning_0015_0.jpg 0',
+        '0000/../0000_000_01_0303morning_0015_0.jpg 0',
+        '0000/0000_000_16_0303morning_0015_0.jpg 0',
+        '0000/0000_000_01_0303night_0015_0.jpg 0',
+        '0000/0000_000_01_0303morning_0015_0.jpg',
+        '0000/0000_000_01_0303morning_0015_0.jpg -1',
+        '0000/0000_000_01_0303morning_0015_0.jpg 0 1',
+        '__import__("os").getcwd() 0',
+        '',
+    ],
+)
 def test_msmt17_names_the_line_that_does_not_fit(tmp_path, line):
     reid_layouts.write_msmt17(tmp_path)
     list_file = tmp_path / 'list_train.txt'
@@ -194,11 +213,14 @@ def test_msmt17_names_what_is_missing(tmp_path):
         MSMT17('test', str(tmp_path), version='V1')
 
 
-@pytest.mark.parametrize(('dataset_type', 'arguments', 'message'), [
-    (Market1501, dict(split='val'), r"`split` to be one of \('train', .* but got 'val'"),
-    (CUHK03NP, dict(split='train', boxes='drawn'), "`boxes` to be one of .* but got 'drawn'"),
-    (MSMT17, dict(split='train', version='V3'), "`version` to be one of .* but got 'V3'"),
-])
+@pytest.mark.parametrize(
+    ('dataset_type', 'arguments', 'message'),
+    [
+        (Market1501, dict(split='val'), r"`split` to be one of \('train', .* but got 'val'"),
+        (CUHK03NP, dict(split='train', boxes='drawn'), "`boxes` to be one of .* but got 'drawn'"),
+        (MSMT17, dict(split='train', version='V3'), "`version` to be one of .* but got 'V3'"),
+    ],
+)
 def test_bad_argument_is_named(tmp_path, dataset_type, arguments, message):
     with pytest.raises(ValueError, match=message):
         dataset_type(data_root=str(tmp_path), **arguments)

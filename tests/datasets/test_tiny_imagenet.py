@@ -22,7 +22,8 @@ def write_tiny_imagenet(root, wnids=WNIDS, size=64):
         (folder / 'images').mkdir(parents=True)
         names = [f'{wnid}_{k}.JPEG' for k in range(2)]
         (folder / f'{wnid}_boxes.txt').write_text(
-            ''.join(f'{name}\t0\t10\t63\t58\n' for name in names))
+            ''.join(f'{name}\t0\t10\t63\t58\n' for name in names)
+        )
         (root / 'val' / 'images').mkdir(parents=True, exist_ok=True)
         for k, name in enumerate(names):
             val_name = f'val_{k * len(wnids) + i}.JPEG'
@@ -46,7 +47,7 @@ def items(dataset):
 
 def test_train_agrees_with_the_stock_data_set_of_the_tree(root):
     ours = TinyImageNet(str(root), 'train')
-    stock = CustomDataset(data_root=str(root), data_prefix='train', extensions=('.JPEG', ))
+    stock = CustomDataset(data_root=str(root), data_prefix='train', extensions=('.JPEG',))
     assert items(ours) == items(stock)
     assert ours.metainfo['classes'] == stock.metainfo['classes'] == tuple(sorted(WNIDS))
     assert len(ours) == 6
@@ -56,7 +57,8 @@ def test_val(root):
     dataset = TinyImageNet(str(root), 'val')
     labels = {wnid: i for i, wnid in enumerate(sorted(WNIDS))}
     assert items(dataset) == [
-        (f'{root}/val/images/val_{i}.JPEG', labels[WNIDS[i % 3]]) for i in range(6)]
+        (f'{root}/val/images/val_{i}.JPEG', labels[WNIDS[i % 3]]) for i in range(6)
+    ]
     assert dataset.metainfo['classes'] == tuple(sorted(WNIDS))
 
 
@@ -65,16 +67,29 @@ def test_refuses_other_splits(root):
         TinyImageNet(str(root), 'test')
 
 
-@pytest.mark.parametrize(('file', 'text', 'match'), [
-    ('wnids.txt', 'n01443537\nfish\n', r"wnids.txt:2: .*'fish'"),
-    ('wnids.txt', 'n01443537\nn01443537\n', r'wnids.txt:2: .*not there yet'),
-    ('val/val_annotations.txt', 'val_0.JPEG n02124075 0 32 44 62\n', r':1: expected 6 columns'),
-    ('val/val_annotations.txt', 'val_0.JPEG\tn02124075\t0\t32\t44\n', r':1: expected 6 columns'),
-    ('val/val_annotations.txt', 'val_0.JPEG\tn00000001\t0\t32\t44\t62\n', r':1: .*n00000001'),
-    ('val/val_annotations.txt',
-     'val_0.JPEG\tn02124075\t0\t32\t44\t62\n../a.JPEG\tn02124075\t0\t32\t44\t62\n',
-     r':2: expected an image in .*got ../a.JPEG'),
-])
+@pytest.mark.parametrize(
+    ('file', 'text', 'match'),
+    [
+        ('wnids.txt', 'n01443537\nfish\n', r"wnids.txt:2: .*'fish'"),
+        ('wnids.txt', 'n01443537\nn01443537\n', r'wnids.txt:2: .*not there yet'),
+        (
+            'val/val_annotations.txt',
+            'val_0.JPEG n02124075 0 32 44 62\n',
+            r':1: expected 6 columns',
+        ),
+        (
+            'val/val_annotations.txt',
+            'val_0.JPEG\tn02124075\t0\t32\t44\n',
+            r':1: expected 6 columns',
+        ),
+        ('val/val_annotations.txt', 'val_0.JPEG\tn00000001\t0\t32\t44\t62\n', r':1: .*n00000001'),
+        (
+            'val/val_annotations.txt',
+            'val_0.JPEG\tn02124075\t0\t32\t44\t62\n../a.JPEG\tn02124075\t0\t32\t44\t62\n',
+            r':2: expected an image in .*got ../a.JPEG',
+        ),
+    ],
+)
 def test_errors_name_file_and_line(root, file, text, match):
     (root / file).write_text(text)
     with pytest.raises(ValueError, match=match):
@@ -88,9 +103,15 @@ def test_class_without_images(root):
         TinyImageNet(str(root), 'train')
 
 
-@pytest.mark.parametrize(('missing', 'split'), [
-    ('wnids.txt', 'train'), ('val/val_annotations.txt', 'val'), (f'train/{WNIDS[1]}', 'train'),
-    ('val/images', 'val')])
+@pytest.mark.parametrize(
+    ('missing', 'split'),
+    [
+        ('wnids.txt', 'train'),
+        ('val/val_annotations.txt', 'val'),
+        (f'train/{WNIDS[1]}', 'train'),
+        ('val/images', 'val'),
+    ],
+)
 def test_missing_file_or_folder(root, missing, split):
     (root / missing).rename(root / 'elsewhere')
     with pytest.raises(FileNotFoundError, match=missing):

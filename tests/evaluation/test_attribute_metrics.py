@@ -50,8 +50,8 @@ def evaluate(metric, score, target, types=None):
 # image 0    .9 .6 .3        1 0 1
 # image 1    .8 .7 .1        0 1 ?
 # image 2    .2 .4 .6        1 ? 0
-HAND_SCORE = torch.tensor([[.9, .6, .3], [.8, .7, .1], [.2, .4, .6]])
-HAND_TARGET = torch.tensor([[1., 0, 1], [0, 1, -1], [1, -1, 0]])
+HAND_SCORE = torch.tensor([[0.9, 0.6, 0.3], [0.8, 0.7, 0.1], [0.2, 0.4, 0.6]])
+HAND_TARGET = torch.tensor([[1.0, 0, 1], [0, 1, -1], [1, -1, 0]])
 
 
 def test_recall_by_hand():
@@ -79,7 +79,7 @@ def test_recall_of_any_number_of_rows_at_a_time(monkeypatch):
 
 
 def test_average_precision_of_ties_does_not_depend_on_their_order():
-    score = torch.tensor([.5, .5, .5, .1])
+    score = torch.tensor([0.5, 0.5, 0.5, 0.1])
     for positive in range(3):
         target = torch.zeros(4, 1)
         target[positive] = 1
@@ -91,7 +91,8 @@ def test_f1_by_hand():
     found = class_and_overall_f1(HAND_SCORE, HAND_TARGET, 0.5)
     cp, cr = (1 / 2 + 1 / 2 + 0) / 3, (1 / 2 + 1 + 0) / 3
     assert found == pytest.approx(
-        dict(CP=cp, CR=cr, CF1=2 * cp * cr / (cp + cr), OP=2 / 5, OR=2 / 4, OF1=4 / 9))
+        dict(CP=cp, CR=cr, CF1=2 * cp * cr / (cp + cr), OP=2 / 5, OR=2 / 4, OF1=4 / 9)
+    )
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -105,7 +106,8 @@ def test_functions_agree_with_naive_references(seed, ties):
     torch.testing.assert_close(average_precision(score, target), expected, rtol=1e-6, atol=1e-6)
     for thr in (0.0, 0.25, 0.5, 1.0):
         assert class_and_overall_f1(score, target, thr) == pytest.approx(
-            ref.class_and_overall_f1(*rows, thr))
+            ref.class_and_overall_f1(*rows, thr)
+        )
 
 
 @pytest.mark.parametrize('unknown', [0.0, 0.2])
@@ -134,7 +136,7 @@ def test_recall_is_the_stock_one_where_all_is_known(k):
 
 
 def test_unknown_takes_no_place_among_the_best_unlike_in_stock():
-    score, target = torch.tensor([[.9, .5]]), torch.tensor([[-1., 1.]])
+    score, target = torch.tensor([[0.9, 0.5]]), torch.tensor([[-1.0, 1.0]])
     _, stock, _, _ = MultiLabelMetric.calculate(score, target.clone(), topk=1, average='micro')
     assert stock.item() == 0
     assert pooled_recall(score, target, 1) == 1
@@ -142,10 +144,10 @@ def test_unknown_takes_no_place_among_the_best_unlike_in_stock():
 
 def test_no_positive_and_nothing_known():
     score = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
-    target = torch.tensor([[0., -1, 1]]).repeat(5, 1)
+    target = torch.tensor([[0.0, -1, 1]]).repeat(5, 1)
     assert average_precision(score, target).tolist() == [0, 0, 1]
     assert pooled_recall(score, torch.zeros(5, 3), 1) == 0
-    assert set(class_and_overall_f1(score, torch.full((5, 3), -1.), 0.5).values()) == {0.0}
+    assert set(class_and_overall_f1(score, torch.full((5, 3), -1.0), 0.5).values()) == {0.0}
 
 
 def test_metric_reports_all_and_each_type():
@@ -156,8 +158,7 @@ def test_metric_reports_all_and_each_type():
     precision = [100 * ref.average_precision(*rows, j) for j in range(7)]
     expected = {'mAP': sum(precision) / 7, 'num_no_positive': 1}
     expected.update({f'recall@{k}': 100 * ref.pooled_recall(*rows, k) for k in (1, 2)})
-    expected.update(
-        {k: 100 * v for k, v in ref.class_and_overall_f1(*rows, 0.25).items()})
+    expected.update({k: 100 * v for k, v in ref.class_and_overall_f1(*rows, 0.25).items()})
     for kind in set(TYPES):
         columns = [j for j, name in enumerate(TYPES) if name == kind]
         part = score[:, columns].tolist(), target[:, columns].tolist()
@@ -170,21 +171,26 @@ def test_metric_reports_all_and_each_type():
 def test_metric_without_types():
     score, target = make_data()
     names = set(evaluate(AttributeMetric(topk=3), score, target))
-    assert names == {f'attribute/{name}' for name in (
-        'recall@3', 'mAP', 'CP', 'CR', 'CF1', 'OP', 'OR', 'OF1', 'num_no_positive')}
+    assert names == {
+        f'attribute/{name}'
+        for name in ('recall@3', 'mAP', 'CP', 'CR', 'CF1', 'OP', 'OR', 'OF1', 'num_no_positive')
+    }
 
 
 def test_metric_is_registered_at_the_root():
     assert isinstance(METRICS.build(dict(type='AttributeMetric')), AttributeMetric)
 
 
-@pytest.mark.parametrize(('kwargs', 'error', 'match'), [
-    (dict(topk=0), ValueError, 'topk'),
-    (dict(topk=(1, 2.5)), TypeError, 'topk'),
-    (dict(topk=True), TypeError, 'topk'),
-    (dict(thr=1.5), ValueError, 'thr'),
-    (dict(thr=None), TypeError, 'thr'),
-])
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'match'),
+    [
+        (dict(topk=0), ValueError, 'topk'),
+        (dict(topk=(1, 2.5)), TypeError, 'topk'),
+        (dict(topk=True), TypeError, 'topk'),
+        (dict(thr=1.5), ValueError, 'thr'),
+        (dict(thr=None), TypeError, 'thr'),
+    ],
+)
 def test_refuses_bad_arguments(kwargs, error, match):
     with pytest.raises(error, match=match):
         AttributeMetric(**kwargs)
@@ -210,7 +216,7 @@ def _evaluate_on_rank(rank, store, score, target, results):
     evaluator = Evaluator(metrics=AttributeMetric(topk=(1, 3)))
     evaluator.dataset_meta = dict(attribute_types=TYPES)
     for start in range(0, len(mine), 4):
-        index = mine[start:start + 4]
+        index = mine[start : start + 4]
         evaluator.process(make_samples(score[index], target[index]))
     torch.save(evaluator.evaluate(size), f'{results}{rank}')
     dist.destroy_process_group()

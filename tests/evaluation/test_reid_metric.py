@@ -24,7 +24,8 @@ def make_samples(num_queries, num_gallery, seed=0, dtype=torch.float32):
     samples = []
     for i in range(num_queries + num_gallery):
         sample = DataSample(
-            metainfo=dict(camera_id=int(rng.integers(3)), is_query=i < num_queries))
+            metainfo=dict(camera_id=int(rng.integers(3)), is_query=i < num_queries)
+        )
         sample.set_gt_label(int(rng.integers(4)))
         sample.set_field(torch.from_numpy(rng.normal(size=8)).to(dtype), 'feature')
         samples.append(sample)
@@ -34,7 +35,7 @@ def make_samples(num_queries, num_gallery, seed=0, dtype=torch.float32):
 def evaluate(samples, size, **kwargs):
     evaluator = Evaluator([dict(type='ReIDMetric', topk=TOPK, **kwargs)])
     for start in range(0, len(samples), BATCH_SIZE):
-        evaluator.process(samples[start:start + BATCH_SIZE])
+        evaluator.process(samples[start : start + BATCH_SIZE])
     return evaluator.evaluate(size)
 
 
@@ -42,8 +43,9 @@ def evaluate(samples, size, **kwargs):
 @pytest.mark.parametrize(('num_queries', 'num_gallery'), [(7, 40), (20, 20)])
 def test_equals_the_naive_reference(num_queries, num_gallery, dtype):
     samples = make_samples(num_queries, num_gallery, dtype=dtype)
-    rows = [(sample.feature.tolist(), sample.gt_label.item(), sample.camera_id)
-            for sample in samples]
+    rows = [
+        (sample.feature.tolist(), sample.gt_label.item(), sample.camera_id) for sample in samples
+    ]
     expected = references_reid.evaluate(rows[:num_queries], rows[num_queries:], TOPK)
     expected = {f'reid/{name}': value for name, value in expected.items()}
     assert evaluate(samples, len(samples)) == pytest.approx(expected, abs=1e-4)
@@ -56,11 +58,14 @@ def test_queries_may_stand_anywhere():
 
 
 def test_prefix_and_topk():
-    evaluator = Evaluator([ReIDMetric(topk=(3, ), prefix='market')])
+    evaluator = Evaluator([ReIDMetric(topk=(3,), prefix='market')])
     evaluator.process(make_samples(5, 30))
     assert set(evaluator.evaluate(35)) == {
-        'market/rank-3', 'market/mAP', 'market/mAP_trapezoid', 'market/mINP',
-        'market/queries_left_out'
+        'market/rank-3',
+        'market/mAP',
+        'market/mAP_trapezoid',
+        'market/mINP',
+        'market/queries_left_out',
     }
 
 
@@ -82,8 +87,9 @@ def test_missing_field_is_named(field):
         ReIDMetric().process(None, [sample])
 
 
-@pytest.mark.parametrize(('num_queries', 'num_gallery', 'missing'), [(0, 9, 'queries'),
-                                                                     (9, 0, 'gallery')])
+@pytest.mark.parametrize(
+    ('num_queries', 'num_gallery', 'missing'), [(0, 9, 'queries'), (9, 0, 'gallery')]
+)
 def test_empty_part_is_named(num_queries, num_gallery, missing):
     samples = make_samples(num_queries, num_gallery)
     with pytest.raises(ValueError, match=f'queries and a gallery, but got no {missing}'):
@@ -104,15 +110,18 @@ def evaluate_on_rank(rank, folder):
         for collect_device in ('cpu', 'gpu'):
             for round_up in (True, False):
                 share = DefaultSampler(samples, shuffle=False, round_up=round_up)
-                metrics.append(evaluate([samples[i] for i in share], len(samples),
-                                        collect_device=collect_device))
+                metrics.append(
+                    evaluate(
+                        [samples[i] for i in share], len(samples), collect_device=collect_device
+                    )
+                )
     with open(f'metrics{rank}.json', 'w') as file:
         json.dump(metrics, file)
     dist.destroy_process_group()
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(evaluate_on_rank, (str(tmp_path), ), nprocs=2)
+    mp.spawn(evaluate_on_rank, (str(tmp_path),), nprocs=2)
     expected = [evaluate(make_samples(*sizes), sum(sizes)) for sizes in SIZES for _ in range(4)]
     for rank in range(2):
         metrics = json.loads((tmp_path / f'metrics{rank}.json').read_text())
@@ -122,9 +131,11 @@ def test_two_processes_equal_one(tmp_path):
 def test_metric_is_the_function():
     samples = make_samples(6, 30)
     parts = [
-        Embeddings(torch.stack([sample.feature for sample in part]),
-                   torch.cat([sample.gt_label for sample in part]),
-                   torch.tensor([sample.camera_id for sample in part]))
+        Embeddings(
+            torch.stack([sample.feature for sample in part]),
+            torch.cat([sample.gt_label for sample in part]),
+            torch.tensor([sample.camera_id for sample in part]),
+        )
         for part in (samples[:6], samples[6:])
     ]
     expected = {f'reid/{name}': value for name, value in evaluate_reid(*parts, TOPK).items()}

@@ -17,8 +17,16 @@ LOSSES = {
 }
 
 INDEX_KINDS = ('index', 'index_column', 'index_int32', 'index_uint8')
-DENSE_KINDS = ('one_hot_int', 'one_hot_bool', 'one_hot_float', 'soft', 'multi_label',
-               'multi_label_int8', 'unknown', 'unknown_soft')
+DENSE_KINDS = (
+    'one_hot_int',
+    'one_hot_bool',
+    'one_hot_float',
+    'soft',
+    'multi_label',
+    'multi_label_int8',
+    'unknown',
+    'unknown_soft',
+)
 LABEL_KINDS = INDEX_KINDS + DENSE_KINDS
 
 
@@ -31,7 +39,7 @@ def make_logits(num_images: int, num_classes: int, seed: int = 0, scale: float =
 def make_label(kind: str, num_images: int, num_classes: int, seed: int = 0) -> Tensor:
     """Return labels of a kind in ``LABEL_KINDS``."""
     generator = torch.Generator().manual_seed(1000 + seed)
-    index = torch.randint(num_classes, (num_images, ), generator=generator)
+    index = torch.randint(num_classes, (num_images,), generator=generator)
     one_hot = torch.zeros(num_images, num_classes).scatter(1, index[:, None], 1)
     uniform = torch.rand(num_images, num_classes, generator=generator)
     multi_label = (uniform < 0.4).float()
@@ -55,8 +63,9 @@ def make_label(kind: str, num_images: int, num_classes: int, seed: int = 0) -> T
     }[kind]
 
 
-def loss_and_grad(function: Callable[..., Tensor], cls_score: Tensor, label: Tensor,
-                  **kwargs) -> tuple[Tensor, Tensor]:
+def loss_and_grad(
+    function: Callable[..., Tensor], cls_score: Tensor, label: Tensor, **kwargs
+) -> tuple[Tensor, Tensor]:
     """Return a loss and the gradient of its sum for the logits."""
     cls_score = cls_score.detach().clone().requires_grad_()
     loss = function(cls_score, label, **kwargs)
@@ -64,12 +73,20 @@ def loss_and_grad(function: Callable[..., Tensor], cls_score: Tensor, label: Ten
     return loss.detach(), cls_score.grad
 
 
-def assert_same(function: Callable[..., Tensor], oracle: Callable[..., Tensor],
-                cls_score: Tensor, label: Tensor, device: str = 'cpu', **kwargs) -> None:
+def assert_same(
+    function: Callable[..., Tensor],
+    oracle: Callable[..., Tensor],
+    cls_score: Tensor,
+    label: Tensor,
+    device: str = 'cpu',
+    **kwargs,
+) -> None:
     """Compare the loss and the gradient with the oracle's, in float64 on both sides."""
     expected = loss_and_grad(oracle, cls_score, label, **kwargs)
-    on_device = {key: value.to(device) if isinstance(value, Tensor) else value
-                 for key, value in kwargs.items()}
+    on_device = {
+        key: value.to(device) if isinstance(value, Tensor) else value
+        for key, value in kwargs.items()
+    }
     actual = loss_and_grad(function, cls_score.to(device), label.to(device), **on_device)
     for a, e in zip(actual, expected):
         torch.testing.assert_close(a.cpu(), e, rtol=1e-9, atol=1e-12)

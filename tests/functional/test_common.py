@@ -24,16 +24,31 @@ SEEDS = st.integers(0, 2**16)
 
 
 @pytest.mark.parametrize('kind', ['index', 'soft', 'multi_label', 'unknown'])
-@pytest.mark.parametrize(('reduction', 'avg_factor'), [
-    ('mean', None), ('mean', 3), ('mean', 2.5), ('mean', torch.tensor(2.5)), ('sum', None),
-    ('none', None), ('none', 4),
-])
+@pytest.mark.parametrize(
+    ('reduction', 'avg_factor'),
+    [
+        ('mean', None),
+        ('mean', 3),
+        ('mean', 2.5),
+        ('mean', torch.tensor(2.5)),
+        ('sum', None),
+        ('none', None),
+        ('none', 4),
+    ],
+)
 def test_reduction(name, reduction, avg_factor, kind):
     loss, oracle, kwargs = LOSSES[name]
     for weight in (None, torch.tensor([0.0, 1.0, 0.5, 2.0])):
         assert_same(
-            loss, oracle, make_logits(4, 6), make_label(kind, 4, 6), weight=weight,
-            reduction=reduction, avg_factor=avg_factor, **kwargs)
+            loss,
+            oracle,
+            make_logits(4, 6),
+            make_label(kind, 4, 6),
+            weight=weight,
+            reduction=reduction,
+            avg_factor=avg_factor,
+            **kwargs,
+        )
 
 
 @given(SIZES, SEEDS, st.sampled_from(LABEL_KINDS))
@@ -42,7 +57,7 @@ def test_batch_loss_is_the_mean_of_the_images_losses(name, size, seed, kind):
     cls_score, label = make_logits(*size, seed), make_label(kind, *size, seed)
     per_image = loss_and_grad(loss, cls_score, label, reduction='none', **kwargs)
     mean = loss_and_grad(loss, cls_score, label, **kwargs)
-    assert per_image[0].shape == (size[0], )
+    assert per_image[0].shape == (size[0],)
     torch.testing.assert_close(per_image[0].mean(), mean[0])
     torch.testing.assert_close(per_image[1] / size[0], mean[1])
 
@@ -52,7 +67,7 @@ def test_image_alone_has_the_loss_it_has_in_a_batch(name, size, seed):
     loss, _, kwargs = LOSSES[name]
     cls_score, label = make_logits(*size, seed), make_label('index', *size, seed)
     per_image = loss(cls_score, label, reduction='none', **kwargs)
-    alone = [loss(cls_score[i:i + 1], label[i:i + 1], **kwargs) for i in range(size[0])]
+    alone = [loss(cls_score[i : i + 1], label[i : i + 1], **kwargs) for i in range(size[0])]
     torch.testing.assert_close(per_image, torch.stack(alone))
 
 
@@ -73,7 +88,8 @@ def test_gradcheck(name, kind):
     cls_score, label = make_logits(4, 6).requires_grad_(), make_label(kind, 4, 6)
     class_weight = torch.linspace(0.5, 2, 6, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda x: loss(x, label, class_weight=class_weight, **kwargs), (cls_score, ))
+        lambda x: loss(x, label, class_weight=class_weight, **kwargs), (cls_score,)
+    )
 
 
 @pytest.mark.parametrize('device', DEVICES)
@@ -85,7 +101,7 @@ def test_dtype_and_extreme_logits(name, dtype, kind, scale, autocast, device):
     """Compare with the oracle on the same, rounded logits: only our own rounding counts."""
     loss, oracle, kwargs = LOSSES[name]
     # 0 and both ends in every row, +scale and -scale on positives and on negatives.
-    cls_score = (scale * (2 * torch.rand(6, 9, generator=torch.Generator().manual_seed(0)) - 1))
+    cls_score = scale * (2 * torch.rand(6, 9, generator=torch.Generator().manual_seed(0)) - 1)
     cls_score[:, :3] = torch.tensor([scale, -scale, 0.0])
     cls_score, label = cls_score.to(dtype), make_label(kind, 6, 9)
     if kind == 'index':
@@ -93,8 +109,7 @@ def test_dtype_and_extreme_logits(name, dtype, kind, scale, autocast, device):
 
     expected_loss, expected_grad = loss_and_grad(oracle, cls_score.double(), label, **kwargs)
     with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
-        actual_loss, grad = loss_and_grad(
-            loss, cls_score.to(device), label.to(device), **kwargs)
+        actual_loss, grad = loss_and_grad(loss, cls_score.to(device), label.to(device), **kwargs)
     assert actual_loss.dtype == torch.float32
     assert grad.dtype == dtype
     torch.testing.assert_close(actual_loss.cpu().double(), expected_loss, rtol=2e-6, atol=1e-6)
@@ -130,9 +145,14 @@ def test_linear_layer_under_autocast(name):
 @pytest.mark.parametrize('kind', LABEL_KINDS)
 def test_callers_tensors_stay_as_they_are(name, kind):
     loss, _, kwargs = LOSSES[name]
-    tensors = dict(cls_score=make_logits(4, 6).float(), label=make_label(kind, 4, 6),
-                   weight=torch.rand(4), class_weight=torch.rand(6), pos_weight=torch.rand(6),
-                   avg_factor=torch.tensor(3.0))
+    tensors = dict(
+        cls_score=make_logits(4, 6).float(),
+        label=make_label(kind, 4, 6),
+        weight=torch.rand(4),
+        class_weight=torch.rand(6),
+        pos_weight=torch.rand(6),
+        avg_factor=torch.tensor(3.0),
+    )
     before = {key: value.clone() for key, value in tensors.items()}
     leaf = tensors['cls_score'].requires_grad_()
     loss(**tensors, **kwargs).backward()
@@ -150,7 +170,8 @@ def test_strided_input(name, kind):
     strided_label = label.repeat_interleave(2, dim=0)[::2]
     assert not strided_score.is_contiguous() and not strided_label.is_contiguous()
     torch.testing.assert_close(
-        loss(strided_score, strided_label, **kwargs), loss(cls_score, label, **kwargs))
+        loss(strided_score, strided_label, **kwargs), loss(cls_score, label, **kwargs)
+    )
 
 
 @pytest.mark.parametrize('kind', LABEL_KINDS)
@@ -159,10 +180,12 @@ def test_host_never_waits_for_the_device(name, kind):
     loss, _, kwargs = LOSSES[name]
     cls_score = torch.empty(4, 6, device='meta', requires_grad=True)
     label = make_label(kind, 4, 6).to('meta')
-    weights = dict(weight=torch.empty(4, device='meta'),
-                   class_weight=torch.empty(6, device='meta'),
-                   pos_weight=torch.empty(6, device='meta'),
-                   avg_factor=torch.empty((), device='meta'))
+    weights = dict(
+        weight=torch.empty(4, device='meta'),
+        class_weight=torch.empty(6, device='meta'),
+        pos_weight=torch.empty(6, device='meta'),
+        avg_factor=torch.empty((), device='meta'),
+    )
     value = loss(cls_score, label, **weights, **kwargs)
     value.backward()
     assert value.shape == () and cls_score.grad.shape == (4, 6)
@@ -186,8 +209,9 @@ def test_no_images(name, kind):
     cls_score, label = make_logits(0, 5), make_label(kind, 0, 5)
     for reduction, avg_factor in (('mean', None), ('mean', 0), ('sum', None), ('none', None)):
         value, grad = loss_and_grad(
-            loss, cls_score, label, reduction=reduction, avg_factor=avg_factor, **kwargs)
-        assert value.shape == ((0, ) if reduction == 'none' else ())
+            loss, cls_score, label, reduction=reduction, avg_factor=avg_factor, **kwargs
+        )
+        assert value.shape == ((0,) if reduction == 'none' else ())
         assert value.sum() == 0 and grad.shape == (0, 5)
 
 

@@ -8,10 +8,13 @@ from tests.functional.cases import LOSSES, loss_and_grad, make_label, make_logit
 
 def all_losses(index_score, index, dense_score, dense):
     """Return four losses in one graph: compiling one takes as long as compiling four of them."""
-    return torch.stack([
-        loss(score, label, **kwargs) for loss, _, kwargs in LOSSES.values()
-        for score, label in ((index_score, index), (dense_score, dense))
-    ])
+    return torch.stack(
+        [
+            loss(score, label, **kwargs)
+            for loss, _, kwargs in LOSSES.values()
+            for score, label in ((index_score, index), (dense_score, dense))
+        ]
+    )
 
 
 def test_generated_code_equals_eager():
@@ -27,12 +30,15 @@ def test_generated_code_equals_eager():
         torch.testing.assert_close(compiled, eager)
 
 
-@pytest.mark.parametrize(('name', 'param', 'values'), [
-    ('hs_lr', 'ratio', (1.0, 0.5, 0.2)),
-    ('hs_lr', 'alpha', (1.0, 2.5, 0.5, 'sum')),
-    ('ss_lr', 'gamma', (0.5, 1.0, 2, 0)),
-    ('ss_lr', 'alpha', (1.0, 2.5, 0.5, 'sum')),
-])
+@pytest.mark.parametrize(
+    ('name', 'param', 'values'),
+    [
+        ('hs_lr', 'ratio', (1.0, 0.5, 0.2)),
+        ('hs_lr', 'alpha', (1.0, 2.5, 0.5, 'sum')),
+        ('ss_lr', 'gamma', (0.5, 1.0, 2, 0)),
+        ('ss_lr', 'alpha', (1.0, 2.5, 0.5, 'sum')),
+    ],
+)
 def test_annealed_parameter_stays_in_one_graph(name, param, values):
     """From its second value on torch.compile makes a number a symbol."""
     torch.compiler.reset()
@@ -42,7 +48,8 @@ def test_annealed_parameter_stays_in_one_graph(name, param, values):
     for value in values:
         changed = kwargs | {param: value}
         torch.testing.assert_close(
-            compiled(cls_score, label, **changed), loss(cls_score, label, **changed))
+            compiled(cls_score, label, **changed), loss(cls_score, label, **changed)
+        )
 
 
 @pytest.mark.parametrize('name', LOSSES)

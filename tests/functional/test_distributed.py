@@ -17,8 +17,13 @@ KINDS = ('multi_label', 'unknown', 'soft')
 # Images of each rank: alike, unlike, and none at all on one.
 SPLITS = ((4, 4), (5, 2), (3, 0))
 ALPHAS = ('sum', 2.0)
-SCENARIOS = [(name, kind, split, alpha) for name in LOSSES for kind in KINDS for split in SPLITS
-             for alpha in ALPHAS]
+SCENARIOS = [
+    (name, kind, split, alpha)
+    for name in LOSSES
+    for kind in KINDS
+    for split in SPLITS
+    for alpha in ALPHAS
+]
 
 
 def make_batch(kind, split):
@@ -26,7 +31,7 @@ def make_batch(kind, split):
     num_images = sum(split)
     label = make_label(kind, num_images, 6).float()
     if kind != 'soft':
-        label[:split[0], 1:] = label[:split[0], 1:].clamp(max=0)
+        label[: split[0], 1:] = label[: split[0], 1:].clamp(max=0)
     return make_logits(num_images, 5, seed=3).float(), label
 
 
@@ -47,8 +52,12 @@ def run_rank(rank, folder):
     """Write what this rank got in each scenario."""
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=WORLD_SIZE,
-        timeout=timedelta(seconds=TIMEOUT))
+        'gloo',
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=WORLD_SIZE,
+        timeout=timedelta(seconds=TIMEOUT),
+    )
     results = {}
     for scenario in SCENARIOS:
         name, kind, split, alpha = scenario
@@ -73,7 +82,7 @@ def run_rank(rank, folder):
 def results(tmp_path_factory):
     """Return the results of each rank; all scenarios run in one pair of processes."""
     folder = tmp_path_factory.mktemp('distributed')
-    processes = mp.spawn(run_rank, args=(str(folder), ), nprocs=WORLD_SIZE, join=False)
+    processes = mp.spawn(run_rank, args=(str(folder),), nprocs=WORLD_SIZE, join=False)
     deadline = time.monotonic() + TIMEOUT
     try:
         while not processes.join(timeout=1):  # raises what a rank raised
@@ -118,4 +127,5 @@ def test_one_rank_evaluates_alone(results, name, mode):
     loss, _, kwargs = LOSSES[name]
     images, label = make_batch('multi_label', (4, 4))
     torch.testing.assert_close(
-        results[0][name, mode], loss(make_model()(images).detach(), label, **kwargs))
+        results[0][name, mode], loss(make_model()(images).detach(), label, **kwargs)
+    )

@@ -21,12 +21,13 @@ PAIRS = {
 pytestmark = pytest.mark.parametrize('name', PAIRS)
 
 
-def make_inputs(num_images=5, num_channels=4, num_classes=23, dtype=torch.float64, bias=True,
-                device='cpu'):
+def make_inputs(
+    num_images=5, num_channels=4, num_classes=23, dtype=torch.float64, bias=True, device='cpu'
+):
     generator = torch.Generator().manual_seed(0)
-    shapes = [(num_images, num_channels), (num_classes, num_channels), (num_classes, )]
+    shapes = [(num_images, num_channels), (num_classes, num_channels), (num_classes,)]
     tensors = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    label = torch.randint(num_classes, (num_images, ), generator=generator).to(device)
+    label = torch.randint(num_classes, (num_images,), generator=generator).to(device)
     tensors = [t.to(device, dtype).requires_grad_() for t in tensors]
     return (*tensors, label) if bias else (*tensors[:2], None, label)
 
@@ -41,19 +42,27 @@ def results(function, features, weight, bias, label, **kwargs):
 def in_a_row(plain):
     def function(features, weight, bias, label, sample_weight=None, **kwargs):
         return plain(F.linear(features, weight, bias), label, weight=sample_weight, **kwargs)
+
     return function
 
 
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('chunk_budget', [1, 3000, 2**28])
 @pytest.mark.parametrize('bias', [True, False])
-@pytest.mark.parametrize('kwargs', [
-    dict(),
-    dict(alpha=2.5, reduction='none'),
-    dict(reduction='sum', class_weight=torch.linspace(0.5, 2, 23)),
-    dict(avg_factor=3, sample_weight=torch.linspace(0, 1, 5),
-         class_weight=torch.linspace(2, 0.5, 23), pos_weight=torch.linspace(1, 3, 23)),
-])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(),
+        dict(alpha=2.5, reduction='none'),
+        dict(reduction='sum', class_weight=torch.linspace(0.5, 2, 23)),
+        dict(
+            avg_factor=3,
+            sample_weight=torch.linspace(0, 1, 5),
+            class_weight=torch.linspace(2, 0.5, 23),
+            pos_weight=torch.linspace(1, 3, 23),
+        ),
+    ],
+)
 def test_equals_linear_and_loss(name, kwargs, bias, chunk_budget, device):
     fused, plain, focus = PAIRS[name]
     inputs = make_inputs(bias=bias, device=device)
@@ -70,8 +79,11 @@ def test_ends_of_the_focus(name, focus):
     kwargs = dict.fromkeys(kwargs, focus)
     inputs = make_inputs()
     for chunk_budget in (2000, 2**28):
-        for a, e in zip(results(fused, *inputs, chunk_budget=chunk_budget, **kwargs),
-                        results(in_a_row(plain), *inputs, **kwargs), strict=True):
+        for a, e in zip(
+            results(fused, *inputs, chunk_budget=chunk_budget, **kwargs),
+            results(in_a_row(plain), *inputs, **kwargs),
+            strict=True,
+        ):
             torch.testing.assert_close(a, e)
 
 
@@ -79,7 +91,8 @@ def test_gradcheck(name):
     fused, _, focus = PAIRS[name]
     *tensors, label = make_inputs(3, 2, 7)
     assert torch.autograd.gradcheck(
-        lambda *args: fused(*args, label, chunk_budget=500, **focus), tensors)
+        lambda *args: fused(*args, label, chunk_budget=500, **focus), tensors
+    )
 
 
 def test_frozen_classifier(name):
@@ -87,9 +100,10 @@ def test_frozen_classifier(name):
     fused, plain, focus = PAIRS[name]
     features, weight, bias, label = make_inputs()
     weight, bias = weight.detach(), bias.detach()
-    grad, = torch.autograd.grad(fused(features, weight, bias, label, **focus), features)
-    expected, = torch.autograd.grad(
-        plain(F.linear(features, weight, bias), label, **focus), features)
+    (grad,) = torch.autograd.grad(fused(features, weight, bias, label, **focus), features)
+    (expected,) = torch.autograd.grad(
+        plain(F.linear(features, weight, bias), label, **focus), features
+    )
     torch.testing.assert_close(grad, expected)
 
 
@@ -104,7 +118,7 @@ def test_equal_logits_select_exactly_k(name):
         expected = plain(F.linear(features, weight, bias), label, reduction='sum')
         torch.testing.assert_close(value, expected)
         value.backward()
-        expected, = torch.autograd.grad(expected, bias)
+        (expected,) = torch.autograd.grad(expected, bias)
         torch.testing.assert_close(bias.grad.sum(), expected.sum())
 
 
@@ -152,6 +166,7 @@ def test_repeats_to_the_bit(name):
 def test_memory_stays_within_the_budget(name, dtype, budget, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / 'tools/benchmarks')
     from machine import peak_memory
+
     fused, plain, _ = PAIRS[name]
     inputs = make_inputs(64, 8, 200_000, dtype)
     ours = dict(ratio=0.01) if name == 'hs_lr' else {}
@@ -166,19 +181,22 @@ def test_memory_stays_within_the_budget(name, dtype, budget, monkeypatch):
     assert peaks[1] >= grads + logits
 
 
-@pytest.mark.parametrize(('change', 'error', 'message'), [
-    (dict(features=torch.zeros(5, 3)), ValueError, 'Expected `features` and `weight`'),
-    (dict(features=torch.zeros(5)), ValueError, 'Expected `features` and `weight`'),
-    (dict(bias=torch.zeros(22)), ValueError, 'Expected `bias` to have shape'),
-    (dict(features=torch.zeros(5, 4, dtype=torch.int64)), TypeError, 'Expected `features`'),
-    (dict(label=torch.zeros(5, 23)), ValueError, 'take no dense targets'),
-    (dict(label=torch.zeros(4, dtype=torch.int64)), ValueError, 'Expected `label`'),
-    (dict(label=torch.full((5, ), 23)), ValueError, 'Expected `label`'),
-    (dict(sample_weight=torch.ones(4)), ValueError, 'Expected `sample_weight`'),
-    (dict(class_weight=torch.ones(4)), ValueError, 'Expected `class_weight`'),
-    (dict(chunk_budget=0), ValueError, 'Expected `chunk_budget`'),
-    (dict(alpha=-1), ValueError, 'Expected `alpha`'),
-])
+@pytest.mark.parametrize(
+    ('change', 'error', 'message'),
+    [
+        (dict(features=torch.zeros(5, 3)), ValueError, 'Expected `features` and `weight`'),
+        (dict(features=torch.zeros(5)), ValueError, 'Expected `features` and `weight`'),
+        (dict(bias=torch.zeros(22)), ValueError, 'Expected `bias` to have shape'),
+        (dict(features=torch.zeros(5, 4, dtype=torch.int64)), TypeError, 'Expected `features`'),
+        (dict(label=torch.zeros(5, 23)), ValueError, 'take no dense targets'),
+        (dict(label=torch.zeros(4, dtype=torch.int64)), ValueError, 'Expected `label`'),
+        (dict(label=torch.full((5,), 23)), ValueError, 'Expected `label`'),
+        (dict(sample_weight=torch.ones(4)), ValueError, 'Expected `sample_weight`'),
+        (dict(class_weight=torch.ones(4)), ValueError, 'Expected `class_weight`'),
+        (dict(chunk_budget=0), ValueError, 'Expected `chunk_budget`'),
+        (dict(alpha=-1), ValueError, 'Expected `alpha`'),
+    ],
+)
 def test_misuse(name, change, error, message):
     features, weight, bias, label = make_inputs(dtype=torch.float32)
     arguments = dict(features=features, weight=weight, bias=bias, label=label) | change

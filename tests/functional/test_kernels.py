@@ -23,7 +23,7 @@ def by_autograd(name, x, index, alpha, ratio=0.4, gamma=0.7):
     if name == 'hs_lr':
         k = max(1, int(num_classes * ratio + 1e-6))
         return positive + alpha * (is_negative * softplus(x)).topk(k).values.mean(1)
-    terms = is_negative * torch.sigmoid(x)**gamma * softplus(x)
+    terms = is_negative * torch.sigmoid(x) ** gamma * softplus(x)
     return positive + alpha * terms.sum(1) / (num_classes - 1)
 
 
@@ -37,8 +37,10 @@ def test_odd_shapes_and_blocks(name, shape, block_numel, monkeypatch):
         x = make_logits(*shape).to(dtype)
         actual = loss_and_grad(loss, x, index, reduction='none', **kwargs)
         expected = loss_and_grad(
-            lambda score, label: by_autograd(name, score, label, kwargs['alpha']), x.double(),
-            index)
+            lambda score, label: by_autograd(name, score, label, kwargs['alpha']),
+            x.double(),
+            index,
+        )
         for a, e in zip(actual, expected):
             torch.testing.assert_close(a.double(), e, rtol=rtol, atol=rtol / 10)
 
@@ -58,13 +60,16 @@ def test_gradient_of_an_image_follows_its_own_incoming_gradient(name):
 def test_layouts(name, layout):
     loss, _, kwargs = LOSSES[name]
     x = make_logits(6, 50).float()
-    x = {'transposed': x.t().contiguous().t(), 'strided': x.repeat_interleave(2, 1)[:, ::2],
-         'expanded': x[:1].expand(6, 50)}[layout]
+    x = {
+        'transposed': x.t().contiguous().t(),
+        'strided': x.repeat_interleave(2, 1)[:, ::2],
+        'expanded': x[:1].expand(6, 50),
+    }[layout]
     index = make_label('index', 6, 50)
     expected = loss_and_grad(loss, x.contiguous(), index, **kwargs)
     leaf = x.detach().requires_grad_()
     value = loss(leaf, index, **kwargs)
-    grad, = torch.autograd.grad(value, leaf)
+    (grad,) = torch.autograd.grad(value, leaf)
     torch.testing.assert_close(value.detach(), expected[0])
     torch.testing.assert_close(grad, expected[1])
 
@@ -83,7 +88,10 @@ def test_half_precision_is_no_worse_than_the_published_formula(name, dtype, num_
         naive, truth = hs_lr_loss_as_published, dict(ours)
     expected = loss_and_grad(
         lambda score, label, **kwargs: by_autograd(name, score, label, **kwargs).mean(),
-        x.double(), index, **truth)
+        x.double(),
+        index,
+        **truth,
+    )
     actual = loss_and_grad(LOSSES[name][0], x, index, **ours)
     rounded = loss_and_grad(naive, x, index, eps=1e-7, **ours)
     for a, r, e in zip(actual, rounded, expected):
@@ -101,7 +109,8 @@ def test_ties_select_exactly_k(name):
     for x in (torch.zeros(3, 50), make_logits(3, 2000).bfloat16(), make_logits(3, 2000)):
         k = x.shape[1] // 10
         value, grad = loss_and_grad(
-            hs_lr_loss, x, torch.tensor([0, 1, 2]), ratio=0.1, reduction='sum')
+            hs_lr_loss, x, torch.tensor([0, 1, 2]), ratio=0.1, reduction='sum'
+        )
         assert ((grad > 0).sum(1) == k).all()
         best = x.double().scatter(1, torch.tensor([[0], [1], [2]]), -torch.inf).topk(k).values
         positive = softplus(-x.double()[range(3), range(3)])
@@ -115,10 +124,13 @@ def test_signed_order_of_the_selection(name):
     index = torch.tensor([8])
     for k in range(1, 9):
         value, grad = loss_and_grad(
-            LOSSES[name][0], row, index, **(dict(ratio=k / 10) if name == 'hs_lr' else {}))
+            LOSSES[name][0], row, index, **(dict(ratio=k / 10) if name == 'hs_lr' else {})
+        )
         if name == 'hs_lr':
-            expected = softplus(torch.tensor([-3.0])) + softplus(
-                torch.cat([row[:, :8], row[:, 9:]], 1)).topk(k).values.sum()
+            expected = (
+                softplus(torch.tensor([-3.0]))
+                + softplus(torch.cat([row[:, :8], row[:, 9:]], 1)).topk(k).values.sum()
+            )
             torch.testing.assert_close(value, expected.squeeze())
         assert value.isfinite() and grad.isfinite().all()
 
@@ -144,9 +156,9 @@ def test_backward_twice_over_a_kept_graph(name):
     loss, _, kwargs = LOSSES[name]
     x = make_logits(4, 20).requires_grad_()
     value = loss(x, make_label('index', 4, 20), **kwargs)
-    first, = torch.autograd.grad(value, x, retain_graph=True)
+    (first,) = torch.autograd.grad(value, x, retain_graph=True)
     first = first.clone()
-    second, = torch.autograd.grad(2 * value, x)
+    (second,) = torch.autograd.grad(2 * value, x)
     torch.testing.assert_close(second, 2 * first)
 
 
@@ -197,8 +209,10 @@ def test_a_million_classes(name):
     actual = loss_and_grad(loss, x, index, alpha=2.0)
     focus = dict(ratio=0.1) if name == 'hs_lr' else dict(gamma=0.5)
     expected = loss_and_grad(
-        lambda score, label: by_autograd(name, score, label, 2.0, **focus).mean(), x.double(),
-        index)
+        lambda score, label: by_autograd(name, score, label, 2.0, **focus).mean(),
+        x.double(),
+        index,
+    )
     for a, e in zip(actual, expected):
         torch.testing.assert_close(a.double(), e, rtol=1e-5, atol=1e-10)
 
@@ -218,6 +232,7 @@ def test_whole_model_compiles(name):
         value.backward()
         return [value.detach(), *(p.grad.clone() for p in model.parameters())]
 
-    for a, e in zip(gradients(torch.compile(step, backend='aot_eager', fullgraph=True)),
-                    gradients(step)):
+    for a, e in zip(
+        gradients(torch.compile(step, backend='aot_eager', fullgraph=True)), gradients(step)
+    ):
         torch.testing.assert_close(a, e)

@@ -23,20 +23,37 @@ def message(argument, value):
 
 
 @ANY_LOSS
-@pytest.mark.parametrize(('error', 'value'), [
-    (ValueError, -0.1), (ValueError, math.nan), (ValueError, math.inf), (TypeError, 'mean'),
-    (TypeError, None), (TypeError, True), (TypeError, torch.tensor(1.0)),
-])
+@pytest.mark.parametrize(
+    ('error', 'value'),
+    [
+        (ValueError, -0.1),
+        (ValueError, math.nan),
+        (ValueError, math.inf),
+        (TypeError, 'mean'),
+        (TypeError, None),
+        (TypeError, True),
+        (TypeError, torch.tensor(1.0)),
+    ],
+)
 def test_alpha(name, error, value):
     with pytest.raises(error, match=message('alpha', value)):
         call(name, alpha=value)
 
 
-@pytest.mark.parametrize(('error', 'value'), [
-    (ValueError, 0), (ValueError, 0.0), (ValueError, -0.1), (ValueError, 1.5),
-    (ValueError, math.nan), (ValueError, math.inf), (TypeError, '0.1'), (TypeError, None),
-    (TypeError, True),
-])
+@pytest.mark.parametrize(
+    ('error', 'value'),
+    [
+        (ValueError, 0),
+        (ValueError, 0.0),
+        (ValueError, -0.1),
+        (ValueError, 1.5),
+        (ValueError, math.nan),
+        (ValueError, math.inf),
+        (TypeError, '0.1'),
+        (TypeError, None),
+        (TypeError, True),
+    ],
+)
 def test_ratio(error, value):
     with pytest.raises(error, match=message('ratio', value)):
         hs_lr_loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), ratio=value)
@@ -47,10 +64,17 @@ def test_ratio_is_told_its_range():
         hs_lr_loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), ratio=1.5)
 
 
-@pytest.mark.parametrize(('error', 'value'), [
-    (ValueError, -0.1), (ValueError, math.nan), (ValueError, math.inf), (TypeError, '1'),
-    (TypeError, None), (TypeError, False),
-])
+@pytest.mark.parametrize(
+    ('error', 'value'),
+    [
+        (ValueError, -0.1),
+        (ValueError, math.nan),
+        (ValueError, math.inf),
+        (TypeError, '1'),
+        (TypeError, None),
+        (TypeError, False),
+    ],
+)
 def test_gamma(error, value):
     with pytest.raises(error, match=message('gamma', value)):
         ss_lr_loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), gamma=value)
@@ -64,7 +88,7 @@ def test_reduction(name, value):
 
 
 @ANY_LOSS
-@pytest.mark.parametrize('shape', [(3, ), (4, 3, 1), ()])
+@pytest.mark.parametrize('shape', [(3,), (4, 3, 1), ()])
 def test_cls_score_shape(name, shape):
     with pytest.raises(ValueError, match=message('cls_score', shape)):
         call(name, cls_score=torch.zeros(shape))
@@ -79,30 +103,41 @@ def test_cls_score_dtype(name, dtype):
 
 @ANY_LOSS
 @pytest.mark.parametrize('device', ['cpu', 'meta'])
-@pytest.mark.parametrize(('shape', 'dtype'), [
-    ((3, ), torch.int64),  # one index too few
-    ((1, ), torch.int64),
-    ((3, 1), torch.int64),
-    ((1, 4), torch.int64),
-    ((4, 2), torch.float32),  # a class too few
-    ((4, 1), torch.float32),
-    ((4, 1), torch.bool),
-    ((1, 3), torch.float32),  # would broadcast
-    ((3, 4), torch.float32),  # transposed
-    ((4, 3, 1), torch.float32),
-    ((), torch.int64),
-])
+@pytest.mark.parametrize(
+    ('shape', 'dtype'),
+    [
+        ((3,), torch.int64),  # one index too few
+        ((1,), torch.int64),
+        ((3, 1), torch.int64),
+        ((1, 4), torch.int64),
+        ((4, 2), torch.float32),  # a class too few
+        ((4, 1), torch.float32),
+        ((4, 1), torch.bool),
+        ((1, 3), torch.float32),  # would broadcast
+        ((3, 4), torch.float32),  # transposed
+        ((4, 3, 1), torch.float32),
+        ((), torch.int64),
+    ],
+)
 def test_label_shape(name, shape, dtype, device):
     with pytest.raises(ValueError, match=message('label', shape)):
-        call(name, cls_score=torch.zeros(4, 3, device=device),
-             label=torch.zeros(shape, dtype=dtype, device=device))
+        call(
+            name,
+            cls_score=torch.zeros(4, 3, device=device),
+            label=torch.zeros(shape, dtype=dtype, device=device),
+        )
 
 
 @ANY_LOSS
-@pytest.mark.parametrize(('shape', 'dtype'), [
-    ((4, ), torch.float32), ((4, ), torch.bool), ((4, ), torch.complex64),
-    ((4, 3), torch.complex64),
-])
+@pytest.mark.parametrize(
+    ('shape', 'dtype'),
+    [
+        ((4,), torch.float32),
+        ((4,), torch.bool),
+        ((4,), torch.complex64),
+        ((4, 3), torch.complex64),
+    ],
+)
 def test_label_dtype(name, shape, dtype):
     with pytest.raises(TypeError, match=message('label', dtype)):
         call(name, label=torch.zeros(shape, dtype=dtype))
@@ -132,7 +167,7 @@ def test_index_needs_two_classes(name):
 
 
 @ANY_LOSS
-@pytest.mark.parametrize('shape', [(3, ), (4, 1), (1, ), (), (4, 3)])
+@pytest.mark.parametrize('shape', [(3,), (4, 1), (1,), (), (4, 3)])
 def test_weight_shape(name, shape):
     with pytest.raises(ValueError, match=message('weight', shape)):
         call(name, weight=torch.ones(shape))
@@ -140,7 +175,7 @@ def test_weight_shape(name, shape):
 
 @ANY_LOSS
 @pytest.mark.parametrize('argument', ['class_weight', 'pos_weight'])
-@pytest.mark.parametrize('shape', [(4, ), (1, ), (), (1, 3), (4, 3)])
+@pytest.mark.parametrize('shape', [(4,), (1,), (), (1, 3), (4, 3)])
 def test_class_factor_shape(name, argument, shape):
     with pytest.raises(ValueError, match=message(argument, shape)):
         call(name, **{argument: torch.ones(shape)})
@@ -153,12 +188,19 @@ def test_avg_factor_with_sum(name):
 
 
 @ANY_LOSS
-@pytest.mark.parametrize(('error', 'value', 'shown'), [
-    (ValueError, 0, 0), (ValueError, -2.0, -2.0), (ValueError, math.nan, 'nan'),
-    (ValueError, math.inf, 'inf'), (TypeError, '4', '4'), (TypeError, True, True),
-    (ValueError, torch.ones(4), (4, )),  # would broadcast the loss to (4,)
-    (ValueError, torch.ones(1), (1, )),
-])
+@pytest.mark.parametrize(
+    ('error', 'value', 'shown'),
+    [
+        (ValueError, 0, 0),
+        (ValueError, -2.0, -2.0),
+        (ValueError, math.nan, 'nan'),
+        (ValueError, math.inf, 'inf'),
+        (TypeError, '4', '4'),
+        (TypeError, True, True),
+        (ValueError, torch.ones(4), (4,)),  # would broadcast the loss to (4,)
+        (ValueError, torch.ones(1), (1,)),
+    ],
+)
 def test_avg_factor(name, error, value, shown):
     with pytest.raises(error, match=message('avg_factor', shown)):
         call(name, avg_factor=value)

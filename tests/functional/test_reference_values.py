@@ -10,8 +10,9 @@ from frlr_mm.functional import hs_lr_loss, ss_lr_loss
 from tests.functional.cases import loss_and_grad
 from tests.references import hs_lr_loss_as_published, ss_lr_loss_as_published
 
-CASES = json.loads(
-    Path(__file__).parents[1].joinpath('data/reference_values.json').read_text())['cases']
+CASES = json.loads(Path(__file__).parents[1].joinpath('data/reference_values.json').read_text())[
+    'cases'
+]
 FUNCTIONS = {
     'hs_lr': (hs_lr_loss, hs_lr_loss_as_published, 'ratio'),
     'ss_lr': (ss_lr_loss, ss_lr_loss_as_published, 'gamma'),
@@ -36,8 +37,10 @@ def test_equals_authors_values(case):
     kwargs = {'alpha': case['alpha'], focus: case[focus]}
     cls_score = torch.tensor(case['logits'], dtype=torch.float64)
     label = torch.tensor(case['target'])
-    expected = (torch.tensor(case['expected_loss'], dtype=torch.float64),
-                torch.tensor(case['expected_grad'], dtype=torch.float64))
+    expected = (
+        torch.tensor(case['expected_loss'], dtype=torch.float64),
+        torch.tensor(case['expected_grad'], dtype=torch.float64),
+    )
 
     actual = loss_and_grad(function, cls_score, label, **kwargs)
     with_eps = loss_and_grad(published, cls_score, label, eps=1e-7, **kwargs)

@@ -18,15 +18,19 @@ def make_images(num_images, num_persons=6, num_cameras=3, length=8, seed=0):
     rng = torch.Generator().manual_seed(seed)
     return Embeddings(
         torch.randn(num_images, length, generator=rng),
-        torch.randint(num_persons, (num_images, ), generator=rng),
-        torch.randint(num_cameras, (num_images, ), generator=rng))
+        torch.randint(num_persons, (num_images,), generator=rng),
+        torch.randint(num_cameras, (num_images,), generator=rng),
+    )
 
 
 def at_angles(angles, person_ids, camera_ids):
     """Images whose similarity to the one at angle 0 falls with the angle."""
     angles = torch.tensor(angles)
-    return Embeddings(torch.stack([angles.cos(), angles.sin()], dim=1), torch.tensor(person_ids),
-                      torch.tensor(camera_ids))
+    return Embeddings(
+        torch.stack([angles.cos(), angles.sin()], dim=1),
+        torch.tensor(person_ids),
+        torch.tensor(camera_ids),
+    )
 
 
 def one_query(is_match):
@@ -64,12 +68,15 @@ def test_mean_average_precision_equals_scikit_learn():
     assert evaluate_reid(query, gallery)['mAP'] == pytest.approx(100 * np.mean(expected), abs=1e-6)
 
 
-@pytest.mark.parametrize(('is_match', 'expected'), [
-    ([1, 1, 0, 1, 0, 0, 1], dict(mAP=83.0357, mAP_trapezoid=81.1012, mINP=400 / 7)),
-    ([1], dict(mAP=100, mAP_trapezoid=100, mINP=100)),
-    ([0, 1], dict(mAP=50, mAP_trapezoid=25, mINP=50)),
-    ([0, 1, 1], dict(mAP=58.3333, mAP_trapezoid=41.6667, mINP=66.6667)),
-])
+@pytest.mark.parametrize(
+    ('is_match', 'expected'),
+    [
+        ([1, 1, 0, 1, 0, 0, 1], dict(mAP=83.0357, mAP_trapezoid=81.1012, mINP=400 / 7)),
+        ([1], dict(mAP=100, mAP_trapezoid=100, mINP=100)),
+        ([0, 1], dict(mAP=50, mAP_trapezoid=25, mINP=50)),
+        ([0, 1, 1], dict(mAP=58.3333, mAP_trapezoid=41.6667, mINP=66.6667)),
+    ],
+)
 def test_worked_examples(is_match, expected):
     metrics = evaluate_reid(*one_query(is_match))
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-3)
@@ -101,8 +108,9 @@ def test_queries_without_a_match_are_left_out_and_counted():
     assert metrics['mAP'] == metrics['rank-1'] == metrics['mINP'] == pytest.approx(100)
 
 
-@pytest.mark.parametrize(('person_ids', 'expected'), [([1, 2, 2], 100), ([2, 1, 2], 50),
-                                                      ([2, 2, 1], 100 / 3)])
+@pytest.mark.parametrize(
+    ('person_ids', 'expected'), [([1, 2, 2], 100), ([2, 1, 2], 50), ([2, 2, 1], 100 / 3)]
+)
 def test_ties_keep_the_order_of_the_gallery(person_ids, expected):
     query = Embeddings(torch.ones(1, 2), torch.tensor([1]), torch.tensor([0]))
     gallery = Embeddings(torch.ones(3, 2), torch.tensor(person_ids), torch.tensor([1, 1, 1]))
@@ -135,20 +143,27 @@ def test_trapezoid_is_never_above(seed):
 def test_features_of_other_dtypes_are_compared_in_float32(dtype):
     query, gallery = make_images(5, seed=5), make_images(40, seed=6)
     query, gallery = (part._replace(features=part.features.to(dtype)) for part in (query, gallery))
-    expected = evaluate_reid(*(part._replace(features=part.features.float())
-                               for part in (query, gallery)))
+    expected = evaluate_reid(
+        *(part._replace(features=part.features.float()) for part in (query, gallery))
+    )
     assert evaluate_reid(query, gallery) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    (dict(features=torch.zeros(0, 8)), r'features of `query` to have shape \(N >= 1, D\)'),
-    (dict(features=torch.zeros(3)), r'features of `query` .* but got \(3,\)'),
-    (dict(features=torch.zeros(3, 7)), 'one length, but got 7 and 8'),
-    (dict(features=torch.full((3, 8), math.nan)), 'features of `query` to be finite'),
-    (dict(person_ids=torch.zeros(2)), r'`query.person_ids` to have shape \(3,\), but got \(2,\)'),
-    (dict(camera_ids=torch.zeros(3, 1)), '`query.camera_ids` to have shape'),
-    (dict(person_ids=torch.full((3, ), 99)), 'none of 3 has one'),
-])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(features=torch.zeros(0, 8)), r'features of `query` to have shape \(N >= 1, D\)'),
+        (dict(features=torch.zeros(3)), r'features of `query` .* but got \(3,\)'),
+        (dict(features=torch.zeros(3, 7)), 'one length, but got 7 and 8'),
+        (dict(features=torch.full((3, 8), math.nan)), 'features of `query` to be finite'),
+        (
+            dict(person_ids=torch.zeros(2)),
+            r'`query.person_ids` to have shape \(3,\), but got \(2,\)',
+        ),
+        (dict(camera_ids=torch.zeros(3, 1)), '`query.camera_ids` to have shape'),
+        (dict(person_ids=torch.full((3,), 99)), 'none of 3 has one'),
+    ],
+)
 def test_bad_input_is_named(change, message):
     query, gallery = make_images(3), make_images(4, seed=1)
     with pytest.raises(ValueError, match=message):

@@ -28,25 +28,40 @@ GAMMAS = st.floats(0, 8)
 @pytest.mark.parametrize('kind', LABEL_KINDS)
 def test_equals_oracle(kind, gamma, alpha, device):
     assert_same(
-        ss_lr_loss, ss_lr_loss_naive, make_logits(5, 7), make_label(kind, 5, 7), device,
-        alpha=alpha, gamma=gamma)
+        ss_lr_loss,
+        ss_lr_loss_naive,
+        make_logits(5, 7),
+        make_label(kind, 5, 7),
+        device,
+        alpha=alpha,
+        gamma=gamma,
+    )
 
 
 @pytest.mark.parametrize('kind', ['index', 'soft', 'multi_label', 'unknown'])
 def test_equals_oracle_with_weights(kind):
     generator = torch.Generator().manual_seed(2)
     assert_same(
-        ss_lr_loss, ss_lr_loss_naive, make_logits(5, 7), make_label(kind, 5, 7),
+        ss_lr_loss,
+        ss_lr_loss_naive,
+        make_logits(5, 7),
+        make_label(kind, 5, 7),
         weight=torch.rand(5, generator=generator),
         class_weight=torch.rand(7, generator=generator),
-        pos_weight=torch.rand(7, generator=generator))
+        pos_weight=torch.rand(7, generator=generator),
+    )
 
 
 @given(SIZES, SEEDS, GAMMAS, st.sampled_from(LABEL_KINDS), st.sampled_from(['sum', 3]))
 def test_equals_oracle_on_random_input(size, seed, gamma, kind, alpha):
     assert_same(
-        ss_lr_loss, ss_lr_loss_naive, make_logits(*size, seed), make_label(kind, *size, seed),
-        alpha=alpha, gamma=gamma)
+        ss_lr_loss,
+        ss_lr_loss_naive,
+        make_logits(*size, seed),
+        make_label(kind, *size, seed),
+        alpha=alpha,
+        gamma=gamma,
+    )
 
 
 @given(SIZES, SEEDS)
@@ -67,7 +82,8 @@ def test_sum_for_multi_label_is_binary_cross_entropy_of_the_negatives(size, seed
     cls_score, target = make_logits(*size, seed), make_label('multi_label', *size, seed).double()
     positive = ss_lr_loss(cls_score, target, alpha=0)
     terms = F.binary_cross_entropy_with_logits(
-        cls_score, torch.zeros_like(target), reduction='none')
+        cls_score, torch.zeros_like(target), reduction='none'
+    )
     expected = ((1 - target) * terms).sum() / size[0]
     actual = ss_lr_loss(cls_score, target, alpha='sum', gamma=0) - positive
     torch.testing.assert_close(actual, expected)

@@ -9,9 +9,13 @@ SMALL_GLYPHS = {
     f'{split}_dataloader.dataset.{name}': value
     for split in ('train', 'val', 'test')
     for name, value in (('num_classes', 20), ('data_root', 'glyphs'))
-} | {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
-     'val_dataloader.num_workers': 0, 'val_dataloader.persistent_workers': False,
-     'test_dataloader.num_workers': 0}
+} | {
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.num_workers': 0,
+    'val_dataloader.persistent_workers': False,
+    'test_dataloader.num_workers': 0,
+}
 
 
 def options(values):

@@ -7,8 +7,9 @@ from .conftest import ROOT, SMALL_GLYPHS, options
 
 def test_demo_prints_top1_and_leaves_a_picture(run_tool, tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(ROOT))  # the demo starts the tools as a user would
-    status, output = run_tool('demo.py', '--work-dir', 'demo', *options(SMALL_GLYPHS),
-                              'train_cfg.max_epochs=2')
+    status, output = run_tool(
+        'demo.py', '--work-dir', 'demo', *options(SMALL_GLYPHS), 'train_cfg.max_epochs=2'
+    )
     assert status == 0, output[-3000:]
     assert re.search(r'^top-1: \d+\.\d %$', output, re.MULTILINE)
     assert output.splitlines()[-1] == 'picture: demo/demo.png'

@@ -9,8 +9,13 @@ CONFIG = ROOT / 'configs/attributes/resnet50_8xb32-hslr_deepfashion-coarse.py'
 def test_counts_labels(run_tool, tmp_path):
     labels = make_labels()
     write_coarse(tmp_path, labels)
-    status, output = run_tool('analysis/label_frequency.py', CONFIG, '--split', 'val',
-                              *options({'val_dataloader.dataset.data_root': tmp_path}))
+    status, output = run_tool(
+        'analysis/label_frequency.py',
+        CONFIG,
+        '--split',
+        'val',
+        *options({'val_dataloader.dataset.data_root': tmp_path}),
+    )
     assert status == 0, output
     mine = labels[1::3]
     row = f'| abstract print 2 | shape | {(mine[:, 2] == 1).sum()} | {(mine[:, 2] == 0).sum()} |'

@@ -17,29 +17,44 @@ def run_script(tmp_path):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    path = os.pathsep.join([str(tmp_path / 'bin'), os.path.dirname(sys.executable),
-                            os.environ['PATH']])
+    path = os.pathsep.join(
+        [str(tmp_path / 'bin'), os.path.dirname(sys.executable), os.environ['PATH']]
+    )
     env = os.environ | dict(PORT=str(port), PATH=path, OMP_NUM_THREADS='1')
 
     def run(name, *args, **more):
         return subprocess.run(
-            ['bash', str(ROOT / 'tools' / name), *map(str, args)], cwd=tmp_path,
-            env=env | more, capture_output=True, text=True, timeout=280)
+            ['bash', str(ROOT / 'tools' / name), *map(str, args)],
+            cwd=tmp_path,
+            env=env | more,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
 
     return run
 
 
 def test_two_cpu_processes_train_resume_and_test(run_script):
     small = options(SMALL_GLYPHS)
-    result = run_script('dist_train.sh', GLYPHS, 2, '--work-dir', 'run', *small,
-                        'train_cfg.max_epochs=1')
+    result = run_script(
+        'dist_train.sh', GLYPHS, 2, '--work-dir', 'run', *small, 'train_cfg.max_epochs=1'
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     output = result.stdout + result.stderr
     # 540 images on 2 processes with 128 each
     assert '[1][3/3]' in output and 'Distributed launcher: pytorch' in output
 
-    result = run_script('dist_train.sh', GLYPHS, 2, '--work-dir', 'run', '--resume', *small,
-                        'train_cfg.max_epochs=2')
+    result = run_script(
+        'dist_train.sh',
+        GLYPHS,
+        2,
+        '--work-dir',
+        'run',
+        '--resume',
+        *small,
+        'train_cfg.max_epochs=2',
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     output = result.stdout + result.stderr
     assert 'resumed epoch: 1' in output
@@ -51,33 +66,59 @@ def test_two_cpu_processes_train_resume_and_test(run_script):
     assert re.findall(r'Epoch\(test\).*accuracy/top1: ([\d.]+)', output) == top1
 
 
-@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh',
-                                  'slurm_test.sh'])
+@pytest.mark.parametrize(
+    'name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
+)
 def test_missing_arguments(run_script, name):
     result = run_script(name, 'config.py')
     assert result.returncode == 2
     assert f'{name} ' in result.stderr and result.stderr.startswith('usage: ')
 
 
-@pytest.mark.parametrize(('name', 'args', 'command'), [
-    ('slurm_train.sh', ['my config.py', 'my dir'],
-     ['train.py', 'my config.py', '--work-dir=my dir', '--launcher=slurm', '--amp']),
-    ('slurm_test.sh', ['my config.py', 'my model.pth'],
-     ['test.py', 'my config.py', 'my model.pth', '--launcher=slurm', '--amp']),
-])
+@pytest.mark.parametrize(
+    ('name', 'args', 'command'),
+    [
+        (
+            'slurm_train.sh',
+            ['my config.py', 'my dir'],
+            ['train.py', 'my config.py', '--work-dir=my dir', '--launcher=slurm', '--amp'],
+        ),
+        (
+            'slurm_test.sh',
+            ['my config.py', 'my model.pth'],
+            ['test.py', 'my config.py', 'my model.pth', '--launcher=slurm', '--amp'],
+        ),
+    ],
+)
 def test_slurm_command(run_script, tmp_path, name, args, command):
     srun = tmp_path / 'bin' / 'srun'
     srun.parent.mkdir()
     srun.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
-    result = run_script(name, 'gpu', 'job', *args, '--amp', GPUS='4', GPUS_PER_NODE='2',
-                        SRUN_ARGS='--time=1 --qos=low')
+    result = run_script(
+        name,
+        'gpu',
+        'job',
+        *args,
+        '--amp',
+        GPUS='4',
+        GPUS_PER_NODE='2',
+        SRUN_ARGS='--time=1 --qos=low',
+    )
     assert result.returncode == 0
     words = result.stdout.splitlines()
     assert words[:2] == ['-p', 'gpu']
-    for word in ('--job-name=job', '--gres=gpu:2', '--ntasks=4', '--ntasks-per-node=2',
-                 '--cpus-per-task=5', '--kill-on-bad-exit=1', '--time=1', '--qos=low'):
+    for word in (
+        '--job-name=job',
+        '--gres=gpu:2',
+        '--ntasks=4',
+        '--ntasks-per-node=2',
+        '--cpus-per-task=5',
+        '--kill-on-bad-exit=1',
+        '--time=1',
+        '--qos=low',
+    ):
         assert word in words
     start = words.index('python')
     assert words[start + 1] == '-u'
-    assert words[start + 2].endswith(command[0]) and words[start + 3:] == command[1:]
+    assert words[start + 2].endswith(command[0]) and words[start + 3 :] == command[1:]

@@ -13,10 +13,15 @@ MARKET1501 = ROOT / 'configs' / 'reid' / 'resnet50_b64-hslr_market1501.py'
 SMALL_MARKET1501 = {
     'model.backbone.depth': 18,
     'model.head.in_channels': 512,
-} | {f'{split}_dataloader.{name}': value
-     for split in ('train', 'val', 'test')
-     for name, value in (('num_workers', 0), ('persistent_workers', False),
-                         ('dataset.data_root', 'market1501'))}
+} | {
+    f'{split}_dataloader.{name}': value
+    for split in ('train', 'val', 'test')
+    for name, value in (
+        ('num_workers', 0),
+        ('persistent_workers', False),
+        ('dataset.data_root', 'market1501'),
+    )
+}
 # Of matplotlib's tab:green and tab:red.
 GREEN, RED = (44, 160, 44), (214, 39, 40)
 
@@ -36,8 +41,16 @@ def glyph_checkpoint(tmp_path):
 
 
 def test_glyphs(run_tool, tmp_path, glyph_checkpoint):
-    status, output = run_tool('analysis/rank_list.py', GLYPHS, glyph_checkpoint, '--out',
-                              'pictures/ranks.png', '--num-queries', '3', *options(SMALL_GLYPHS))
+    status, output = run_tool(
+        'analysis/rank_list.py',
+        GLYPHS,
+        glyph_checkpoint,
+        '--out',
+        'pictures/ranks.png',
+        '--num-queries',
+        '3',
+        *options(SMALL_GLYPHS),
+    )
     assert status == 0, output
     assert '3 of 60 queries' in output
     picture = tmp_path / 'pictures' / 'ranks.png'
@@ -50,18 +63,35 @@ def test_train_test_and_rank_list_of_image_files(run_tool, tmp_path):
     """From scratch, by the commands of the documentation."""
     reid_layouts.write_market1501(tmp_path / 'market1501')
     status, output = run_tool(
-        'train.py', MARKET1501, '--work-dir', 'run',
-        *options(SMALL_MARKET1501 | {'model.backbone.init_cfg': None, 'train_cfg.max_epochs': 1,
-                                     'default_hooks.checkpoint.interval': 1}))
+        'train.py',
+        MARKET1501,
+        '--work-dir',
+        'run',
+        *options(
+            SMALL_MARKET1501
+            | {
+                'model.backbone.init_cfg': None,
+                'train_cfg.max_epochs': 1,
+                'default_hooks.checkpoint.interval': 1,
+            }
+        ),
+    )
     assert status == 0, output
-    status, output = run_tool('test.py', MARKET1501, 'run/epoch_1.pth', '--work-dir', 'run',
-                              *options(SMALL_MARKET1501))
+    status, output = run_tool(
+        'test.py', MARKET1501, 'run/epoch_1.pth', '--work-dir', 'run', *options(SMALL_MARKET1501)
+    )
     assert status == 0, output
     assert 'reid/mAP' in output
     assert 'reid/queries_left_out: 0.0000' in output
 
-    status, output = run_tool('analysis/rank_list.py', MARKET1501, 'run/epoch_1.pth', '--out',
-                              'ranks.png', *options(SMALL_MARKET1501))
+    status, output = run_tool(
+        'analysis/rank_list.py',
+        MARKET1501,
+        'run/epoch_1.pth',
+        '--out',
+        'ranks.png',
+        *options(SMALL_MARKET1501),
+    )
     assert status == 0, output
     assert '2 of 2 queries' in output
     # The two distractors are wrong for both queries; each has a match in another camera.
@@ -69,11 +99,14 @@ def test_train_test_and_rank_list_of_image_files(run_tool, tmp_path):
     assert count_pixels(tmp_path / 'ranks.png', GREEN) > 100
 
 
-@pytest.mark.parametrize(('args', 'message'), [
-    ((GLYPHS, 'none.pth'), 'checkpoint not found: none.pth'),
-    (('none.py', __file__), 'config not found: none.py'),
-    ((GLYPHS, 'none.pth', '--num-queries', '0'), '--num-queries to be at least 1, but got 0'),
-])
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ((GLYPHS, 'none.pth'), 'checkpoint not found: none.pth'),
+        (('none.py', __file__), 'config not found: none.py'),
+        ((GLYPHS, 'none.pth', '--num-queries', '0'), '--num-queries to be at least 1, but got 0'),
+    ],
+)
 def test_bad_argument_is_one_line(run_tool, args, message):
     status, output = run_tool('analysis/rank_list.py', *args, '--out', 'ranks.png')
     assert status
@@ -84,5 +117,11 @@ def test_bad_argument_is_one_line(run_tool, args, message):
 def test_config_of_another_task_is_refused(run_tool, glyph_checkpoint):
     categories = GLYPHS.with_name('resnet18_b128-sr_glyphs.py')
     with pytest.raises(ValueError, match='ReIDMetric expected samples with'):
-        run_tool('analysis/rank_list.py', categories, glyph_checkpoint, '--out', 'ranks.png',
-                 *options(SMALL_GLYPHS))
+        run_tool(
+            'analysis/rank_list.py',
+            categories,
+            glyph_checkpoint,
+            '--out',
+            'ranks.png',
+            *options(SMALL_GLYPHS),
+        )

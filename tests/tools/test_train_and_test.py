@@ -16,19 +16,34 @@ def val_lines(output):
     return re.findall(r'Epoch\(val\) \[(\d+)\]\[\d+/\d+\] +accuracy/top1', output)
 
 
-@pytest.mark.parametrize(('args', 'message'), [
-    (['nowhere.py'], 'config not found: nowhere.py'),
-    ([GLYPHS, '--cfg-options', 'foo'], "expected KEY=VALUE, but got 'foo'"),
-    ([GLYPHS, *options({'trian_cfg.max_epochs': 1})], "no field 'trian_cfg'; did you mean "
-     "'train_cfg'?"),
-    ([GLYPHS, *options({'train_cfg.max_epoch': 1})], "unexpected keyword argument 'max_epoch'"),
-    ([GLYPHS, *options({'model.head.loss.alpha': -1})], 'Expected `alpha` to be in [0, inf), '
-     'but got -1'),
-    ([GLYPHS, *options({'model.head.loss.alpha.x': 1})], 'alpha is a dict in the child config'),
-    ([GLYPHS, *options({'train_dataloader.dataset.data_root': '/dev/null/x'})], '/dev/null/x'),
-    ([GLYPHS, '--resume', 'nowhere.pth', *options(SMALL_GLYPHS)],
-     'checkpoint not found: nowhere.pth'),
-])
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['nowhere.py'], 'config not found: nowhere.py'),
+        ([GLYPHS, '--cfg-options', 'foo'], "expected KEY=VALUE, but got 'foo'"),
+        (
+            [GLYPHS, *options({'trian_cfg.max_epochs': 1})],
+            "no field 'trian_cfg'; did you mean 'train_cfg'?",
+        ),
+        (
+            [GLYPHS, *options({'train_cfg.max_epoch': 1})],
+            "unexpected keyword argument 'max_epoch'",
+        ),
+        (
+            [GLYPHS, *options({'model.head.loss.alpha': -1})],
+            'Expected `alpha` to be in [0, inf), but got -1',
+        ),
+        (
+            [GLYPHS, *options({'model.head.loss.alpha.x': 1})],
+            'alpha is a dict in the child config',
+        ),
+        ([GLYPHS, *options({'train_dataloader.dataset.data_root': '/dev/null/x'})], '/dev/null/x'),
+        (
+            [GLYPHS, '--resume', 'nowhere.pth', *options(SMALL_GLYPHS)],
+            'checkpoint not found: nowhere.pth',
+        ),
+    ],
+)
 def test_train_ends_with_one_line(run_tool, args, message):
     status, output = run_tool('train.py', *args)
     assert status in (1, 2)
@@ -38,11 +53,14 @@ def test_train_ends_with_one_line(run_tool, args, message):
     assert 'Traceback' not in output
 
 
-@pytest.mark.parametrize(('args', 'message'), [
-    ([GLYPHS, 'nowhere.pth'], 'checkpoint not found: nowhere.pth'),
-    ([GLYPHS, 'nowhere.pth', '--out-item', 'metrics'], '--out-item needs --out'),
-    (['nowhere.py', GLYPHS], 'config not found: nowhere.py'),
-])
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([GLYPHS, 'nowhere.pth'], 'checkpoint not found: nowhere.pth'),
+        ([GLYPHS, 'nowhere.pth', '--out-item', 'metrics'], '--out-item needs --out'),
+        (['nowhere.py', GLYPHS], 'config not found: nowhere.py'),
+    ],
+)
 def test_test_ends_with_one_line(run_tool, args, message):
     status, output = run_tool('test.py', *args)
     assert status == 1
@@ -50,10 +68,13 @@ def test_test_ends_with_one_line(run_tool, args, message):
 
 
 def test_missing_data_folder(run_tool):
-    status, output = run_tool('train.py', ROOT / 'configs/glyphs/resnet18_b128-sr_glyphs.py',
-                              *options({'train_dataloader.dataset.type': 'CustomDataset'}),
-                              'train_dataloader.dataset._delete_=True',
-                              'train_dataloader.dataset.data_root=no_such_folder')
+    status, output = run_tool(
+        'train.py',
+        ROOT / 'configs/glyphs/resnet18_b128-sr_glyphs.py',
+        *options({'train_dataloader.dataset.type': 'CustomDataset'}),
+        'train_dataloader.dataset._delete_=True',
+        'train_dataloader.dataset.data_root=no_such_folder',
+    )
     assert status == 1
     assert 'no_such_folder' in output.strip().splitlines()[-1]
 
@@ -66,49 +87,86 @@ def test_traceback_on_demand(run_tool, monkeypatch):
 
 def test_train_resume_test_and_infer(run_tool, tmp_path):
     small = options(SMALL_GLYPHS)
-    status, output = run_tool('train.py', GLYPHS, '--work-dir', 'run', *small,
-                              'train_cfg.max_epochs=2')
+    status, output = run_tool(
+        'train.py', GLYPHS, '--work-dir', 'run', *small, 'train_cfg.max_epochs=2'
+    )
     assert status == 0
     assert val_lines(output) == ['1', '2']
     assert re.search(r'ratio: 0\.\d+ +loss: \d', output)
 
-    status, output = run_tool('train.py', GLYPHS, '--work-dir', 'run', '--resume', *small,
-                              'train_cfg.max_epochs=3')
+    status, output = run_tool(
+        'train.py', GLYPHS, '--work-dir', 'run', '--resume', *small, 'train_cfg.max_epochs=3'
+    )
     assert status == 0
     assert 'resumed epoch: 2' in output
     assert val_lines(output) == ['3']
 
-    status, output = run_tool('test.py', GLYPHS, 'run/epoch_3.pth', '--work-dir', 'run', '--out',
-                              'metrics.json', '--out-item', 'metrics', *small)
+    status, output = run_tool(
+        'test.py',
+        GLYPHS,
+        'run/epoch_3.pth',
+        '--work-dir',
+        'run',
+        '--out',
+        'metrics.json',
+        '--out-item',
+        'metrics',
+        *small,
+    )
     assert status == 0
     metrics = mmengine.load('metrics.json')
     assert set(metrics) == {'accuracy/top1', 'accuracy/top5'}
-    logged = [json.loads(line) for line in
-              max((tmp_path / 'run').glob('*/vis_data/2*.json')).read_text().splitlines()]
+    logged = [
+        json.loads(line)
+        for line in max((tmp_path / 'run').glob('*/vis_data/2*.json')).read_text().splitlines()
+    ]
     assert logged[-1]['accuracy/top1'] == pytest.approx(metrics['accuracy/top1'])
 
-    status, _ = run_tool('test.py', GLYPHS, 'run/epoch_3.pth', '--work-dir', 'run', '--out',
-                         'predictions.pkl', '--show-dir', 'shown', '--interval', '20', *small)
+    status, _ = run_tool(
+        'test.py',
+        GLYPHS,
+        'run/epoch_3.pth',
+        '--work-dir',
+        'run',
+        '--out',
+        'predictions.pkl',
+        '--show-dir',
+        'shown',
+        '--interval',
+        '20',
+        *small,
+    )
     assert status == 0
     predictions = mmengine.load('predictions.pkl')
-    assert len(predictions) == 60 and predictions[0]['pred_score'].shape == (1000, )
-    assert len(list((tmp_path / 'run').rglob('*.png'))) + len(list(
-        (tmp_path / 'shown').rglob('*.png'))) >= 3
+    assert len(predictions) == 60 and predictions[0]['pred_score'].shape == (1000,)
+    assert (
+        len(list((tmp_path / 'run').rglob('*.png')))
+        + len(list((tmp_path / 'shown').rglob('*.png')))
+        >= 3
+    )
 
     Image.new('RGB', (32, 32)).save('black.png')
-    result, = ImageClassificationInferencer(str(GLYPHS), 'run/epoch_3.pth')('black.png')
-    assert result['pred_scores'].shape == (1000, ) and len(result['pred_class']) == 1
+    (result,) = ImageClassificationInferencer(str(GLYPHS), 'run/epoch_3.pth')('black.png')
+    assert result['pred_scores'].shape == (1000,) and len(result['pred_class']) == 1
 
 
 def test_mixed_precision_on_the_cpu(run_tool):
     assert not torch.cuda.is_available() or pytest.fail('this test is about machines without one')
-    status, output = run_tool('train.py', GLYPHS, '--work-dir', 'run', '--amp',
-                              *options(SMALL_GLYPHS), 'train_cfg.max_epochs=1')
+    status, output = run_tool(
+        'train.py',
+        GLYPHS,
+        '--work-dir',
+        'run',
+        '--amp',
+        *options(SMALL_GLYPHS),
+        'train_cfg.max_epochs=1',
+    )
     assert status == 0
     assert 'Mixed precision on the CPU: bfloat16' in output
     assert val_lines(output) == ['1']
-    status, output = run_tool('test.py', GLYPHS, 'run/epoch_1.pth', '--work-dir', 'run', '--amp',
-                              *options(SMALL_GLYPHS))
+    status, output = run_tool(
+        'test.py', GLYPHS, 'run/epoch_1.pth', '--work-dir', 'run', '--amp', *options(SMALL_GLYPHS)
+    )
     assert status == 0
     assert 'accuracy/top1' in output
 
@@ -122,21 +180,31 @@ def imagenet(tmp_path_factory):
             (root / split / f'n{i:08d}').mkdir(parents=True)
         for i in (0, 1, 500, 999):
             Image.effect_noise((64 + i % 7, 48), 80).convert('RGB').save(
-                root / split / f'n{i:08d}' / f'{i}.JPEG')
+                root / split / f'n{i:08d}' / f'{i}.JPEG'
+            )
     return root
 
 
-@pytest.mark.parametrize(('name', 'schedule'), [
-    ('resnet50_frlr.py', {}),
-    # Its second schedule begins at epoch 20, which mmengine refuses in so short a training.
-    ('vit-base-p16_frlr.py', {'param_scheduler.1.begin': 0}),
-])
+@pytest.mark.parametrize(
+    ('name', 'schedule'),
+    [
+        ('resnet50_frlr.py', {}),
+        # Its second schedule begins at epoch 20, which mmengine refuses in so short a training.
+        ('vit-base-p16_frlr.py', {'param_scheduler.1.begin': 0}),
+    ],
+)
 def test_entry_recipe_on_an_imagenet_shaped_folder(run_tool, imagenet, name, schedule):
     """The network, image size and batch augmentations are the recipe's own."""
-    small = {f'{split}_dataloader.{key}': value
-             for split in ('train', 'val', 'test')
-             for key, value in (('batch_size', 2), ('num_workers', 0),
-                                ('persistent_workers', False), ('dataset.data_root', imagenet))}
+    small = {
+        f'{split}_dataloader.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in (
+            ('batch_size', 2),
+            ('num_workers', 0),
+            ('persistent_workers', False),
+            ('dataset.data_root', imagenet),
+        )
+    }
     command = (ROOT / 'configs' / name, '--work-dir', 'run', *options(small | schedule))
     status, output = run_tool('train.py', *command, 'train_cfg.max_epochs=1')
     assert status == 0

@@ -17,10 +17,15 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a recipe with a multi-label data set')
-    parser.add_argument('--split', choices=('train', 'val', 'test'), default='train',
-                        help='whose dataloader to count')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='fields to override, as KEY=VALUE')
+    parser.add_argument(
+        '--split',
+        choices=('train', 'val', 'test'),
+        default='train',
+        help='whose dataloader to count',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='fields to override, as KEY=VALUE'
+    )
     return parser.parse_args()
 
 
@@ -33,8 +38,10 @@ def main() -> None:
         init_default_scope('mmpretrain')
         dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
         if not isinstance(dataset.get_data_info(0).get('gt_score'), np.ndarray):
-            raise ValueError(f'expected a data set with `gt_score`, but {args.config} has '
-                             f'{type(dataset).__name__}')
+            raise ValueError(
+                f'expected a data set with `gt_score`, but {args.config} has '
+                f'{type(dataset).__name__}'
+            )
     positive = np.zeros(len(dataset.CLASSES), np.int64)
     unknown = np.zeros_like(positive)
     for i in range(len(dataset)):
@@ -47,12 +54,16 @@ def main() -> None:
     print('|---|---|---|---|---|')
     share = positive / np.maximum(len(dataset) - unknown, 1)
     for i in np.argsort(-positive, kind='stable'):
-        print(f'| {dataset.CLASSES[i]} | {types[i]} | {positive[i]:,} | {unknown[i]:,} '
-              f'| {share[i]:.2%} |')
+        print(
+            f'| {dataset.CLASSES[i]} | {types[i]} | {positive[i]:,} | {unknown[i]:,} '
+            f'| {share[i]:.2%} |'
+        )
     known = len(dataset) * len(positive) - unknown.sum()
-    print(f'\n{len(dataset):,} images, {len(positive):,} attributes, '
-          f'{positive.sum() / len(dataset):.2f} positive an image, '
-          f'{positive.sum() / max(known, 1):.4f} of all known labels')
+    print(
+        f'\n{len(dataset):,} images, {len(positive):,} attributes, '
+        f'{positive.sum() / len(dataset):.2f} positive an image, '
+        f'{positive.sum() / max(known, 1):.4f} of all known labels'
+    )
 
 
 if __name__ == '__main__':

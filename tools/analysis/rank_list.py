@@ -33,10 +33,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='a config of person identification')
     parser.add_argument('checkpoint', help='a checkpoint of it')
     parser.add_argument('--out', type=Path, required=True, help='the picture, such as ranks.png')
-    parser.add_argument('--num-queries', type=int, default=8,
-                        help='how many queries, evenly spaced over the set (default: 8)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        help='KEY=VALUE, to override settings of the config')
+    parser.add_argument(
+        '--num-queries',
+        type=int,
+        default=8,
+        help='how many queries, evenly spaced over the set (default: 8)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='KEY=VALUE, to override settings of the config',
+    )
     args = parser.parse_args()
     if args.num_queries < 1:
         parser.error(f'expected --num-queries to be at least 1, but got {args.num_queries}')
@@ -60,8 +69,9 @@ def read_image(dataset: BaseDataset, index: int) -> np.ndarray:
     return mmcv.bgr2rgb(image)
 
 
-def show(axis: Axes, image: np.ndarray, caption: str, color: str = 'black',
-         linestyle: str = 'solid') -> None:
+def show(
+    axis: Axes, image: np.ndarray, caption: str, color: str = 'black', linestyle: str = 'solid'
+) -> None:
     """Show an image in a frame."""
     axis.imshow(image)
     axis.set_visible(True)
@@ -70,8 +80,13 @@ def show(axis: Axes, image: np.ndarray, caption: str, color: str = 'black',
     axis.spines[:].set(color=color, linestyle=linestyle, linewidth=2.5)
 
 
-def draw(dataset: BaseDataset, is_query: np.ndarray, chosen: np.ndarray, query: Embeddings,
-         gallery: Embeddings) -> Figure:
+def draw(
+    dataset: BaseDataset,
+    is_query: np.ndarray,
+    chosen: np.ndarray,
+    query: Embeddings,
+    gallery: Embeddings,
+) -> Figure:
     """Draw a row for each chosen query: the query, then what is most similar."""
     query = Embeddings(*(tensor[chosen] for tensor in query))
     ranking = rank_gallery(query, gallery)
@@ -83,9 +98,12 @@ def draw(dataset: BaseDataset, is_query: np.ndarray, chosen: np.ndarray, query: 
     for axis in grid.flat:
         axis.set_visible(False)
     for row, axes in enumerate(grid):
-        show(axes[0], read_image(dataset, places_of_queries[chosen[row]]),
-             f'id {query.person_ids[row]}, camera {query.camera_ids[row]}')
-        for rank, axis in enumerate(axes[1:len(gallery.features) + 1]):
+        show(
+            axes[0],
+            read_image(dataset, places_of_queries[chosen[row]]),
+            f'id {query.person_ids[row]}, camera {query.camera_ids[row]}',
+        )
+        for rank, axis in enumerate(axes[1 : len(gallery.features) + 1]):
             similarity = ranking.similarities[row, rank].item()
             if similarity == -np.inf:  # junk, and nothing but junk behind it
                 break

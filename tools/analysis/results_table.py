@@ -17,25 +17,33 @@ BLOCK = re.compile(r'(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)', r
 
 def table(metafile: Path, base: Path) -> str:
     """Return the Markdown table of the models of a metafile that have results."""
-    models = [model for model in yaml.safe_load(metafile.read_text())['Models']
-              if model.get('Results')]
+    models = [
+        model for model in yaml.safe_load(metafile.read_text())['Models'] if model.get('Results')
+    ]
     if not models:
         return 'Nothing has been measured yet.\n'
-    metrics = list(dict.fromkeys(
-        name for model in models for result in model['Results'] for name in result['Metrics']))
-    lines = ['| recipe | ' + ' | '.join(metrics) + ' | seed |',
-             '| --- |' + ' --- |' * len(metrics) + ' --- |']
+    metrics = list(
+        dict.fromkeys(
+            name for model in models for result in model['Results'] for name in result['Metrics']
+        )
+    )
+    lines = [
+        '| recipe | ' + ' | '.join(metrics) + ' | seed |',
+        '| --- |' + ' --- |' * len(metrics) + ' --- |',
+    ]
     notes = []
     for model in models:
         config = Path(model['Config'])
         link = '../' * len(base.parts) + model['Config']
         for result in model['Results']:
             cells = [str(result['Metrics'].get(name, '')) for name in metrics]
-            lines.append(f'| [{config.stem}]({link}) | {" | ".join(cells)} '
-                         f'| {model["Metadata"]["Seed"]} |')
+            lines.append(
+                f'| [{config.stem}]({link}) | {" | ".join(cells)} | {model["Metadata"]["Seed"]} |'
+            )
         notes.append(model['Metadata'])
     sources = dict.fromkeys(
-        f'`{note["Command"]}`, commit {note["Commit"]}, {note["Machine"]}' for note in notes)
+        f'`{note["Command"]}`, commit {note["Commit"]}, {note["Machine"]}' for note in notes
+    )
     return '\n'.join(lines) + '\n\n' + '\n'.join(f'Measured by {text}.' for text in sources) + '\n'
 
 

@@ -69,8 +69,9 @@ def fused_losses() -> dict[str, Callable]:
     return {
         'linear + ss_lr': lambda x, w, b, y: ss_lr_loss(F.linear(x, w, b), y),
         'fused_linear_ss_lr': fused_linear_ss_lr_loss,
-        'linear + hs_lr ratio 0.01':
-        lambda x, w, b, y: hs_lr_loss(F.linear(x, w, b), y, ratio=0.01),
+        'linear + hs_lr ratio 0.01': lambda x, w, b, y: hs_lr_loss(
+            F.linear(x, w, b), y, ratio=0.01
+        ),
         'fused_linear_hs_lr ratio 0.01': partial(fused_linear_hs_lr_loss, ratio=0.01),
         'linear + hs_lr': lambda x, w, b, y: hs_lr_loss(F.linear(x, w, b), y),
         'fused_linear_hs_lr': fused_linear_hs_lr_loss,
@@ -91,15 +92,22 @@ def run_once(function: Callable, inputs: list[Tensor], now: Callable) -> tuple[f
 
 def clock(device: str, threads: int) -> Callable[[], float]:
     if device == 'cuda':
+
         def now() -> float:
             torch.cuda.synchronize()
             return time.perf_counter()
+
         return now
     return time.thread_time if threads == 1 else time.perf_counter
 
 
-def measure(functions: dict[str, Callable], inputs: list[Tensor], rounds: int,
-            baselines: dict[str, str], now: Callable) -> list[dict]:
+def measure(
+    functions: dict[str, Callable],
+    inputs: list[Tensor],
+    rounds: int,
+    baselines: dict[str, str],
+    now: Callable,
+) -> list[dict]:
     """Return a row for each function and part, all functions in turn in each round."""
     times: dict[str, list] = {name: [] for name in functions}
     peaks = {}
@@ -107,7 +115,8 @@ def measure(functions: dict[str, Callable], inputs: list[Tensor], rounds: int,
         for tensor in inputs:
             tensor.grad = None
         peaks[name] = peak_memory(
-            lambda function=function: function(*inputs).backward(), inputs[0].device.type)
+            lambda function=function: function(*inputs).backward(), inputs[0].device.type
+        )
     for i in range(rounds + 1):  # the first one warms up
         for name, function in functions.items():
             values = run_once(function, inputs, now)
@@ -120,11 +129,21 @@ def measure(functions: dict[str, Callable], inputs: list[Tensor], rounds: int,
         low, middle, high = (torch.quantile(own, q, dim=0) * 1e3 for q in (0.2, 0.5, 0.8))
         ratios = [torch.quantile(ratio, q, dim=0) for q in (0.2, 0.5, 0.8)]
         for i, part in enumerate(PARTS):
-            rows.append(dict(
-                function=name, part=part, rounds=rounds, p20_ms=f'{low[i]:.4g}',
-                p50_ms=f'{middle[i]:.4g}', p80_ms=f'{high[i]:.4g}', baseline=baselines[name],
-                ratio_p20=f'{ratios[0][i]:.3g}', ratio_p50=f'{ratios[1][i]:.3g}',
-                ratio_p80=f'{ratios[2][i]:.3g}', peak_bytes=peaks[name]))
+            rows.append(
+                dict(
+                    function=name,
+                    part=part,
+                    rounds=rounds,
+                    p20_ms=f'{low[i]:.4g}',
+                    p50_ms=f'{middle[i]:.4g}',
+                    p80_ms=f'{high[i]:.4g}',
+                    baseline=baselines[name],
+                    ratio_p20=f'{ratios[0][i]:.3g}',
+                    ratio_p50=f'{ratios[1][i]:.3g}',
+                    ratio_p80=f'{ratios[2][i]:.3g}',
+                    peak_bytes=peaks[name],
+                )
+            )
     return rows
 
 
@@ -136,35 +155,60 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
     rows = []
 
     def add(size: dict, functions: dict, inputs: list, rounds: int, baselines: dict) -> None:
-        rows.extend(about | size | row
-                    for row in measure(functions, inputs, rounds, baselines, now))
-        for row in rows[-len(PARTS) * len(functions):]:
+        rows.extend(
+            about | size | row for row in measure(functions, inputs, rounds, baselines, now)
+        )
+        for row in rows[-len(PARTS) * len(functions) :]:
             if row['part'] == 'full':
-                print(row['N'], row['C'], row['dtype'], row['function'], row['p50_ms'], 'ms',
-                      row['ratio_p50'], 'x', row['peak_bytes'], 'bytes', flush=True)
+                print(
+                    row['N'],
+                    row['C'],
+                    row['dtype'],
+                    row['function'],
+                    row['p50_ms'],
+                    'ms',
+                    row['ratio_p50'],
+                    'x',
+                    row['peak_bytes'],
+                    'bytes',
+                    flush=True,
+                )
 
     for n, c in QUICK_SIZES if args.quick else SIZES:
-        score, label = 3 * torch.randn(n, c, generator=generator), torch.randint(
-            c, (n, ), generator=generator)
+        score, label = (
+            3 * torch.randn(n, c, generator=generator),
+            torch.randint(c, (n,), generator=generator),
+        )
         for dtype in ('float32', 'bfloat16'):
             x = score.to(args.device, getattr(torch, dtype), copy=True).requires_grad_()
             functions = plain_losses(c, args.compiled)
             if c * 0.1 < 1:
                 del functions['hs_lr naive']
-            add(dict(dtype=dtype, N=n, C=c, D=''), functions, [x, label.to(args.device)],
+            add(
+                dict(dtype=dtype, N=n, C=c, D=''),
+                functions,
+                [x, label.to(args.device)],
                 args.rounds if c < 10**5 else max(1, args.rounds // 4),
-                dict.fromkeys(functions, 'cross_entropy'))
+                dict.fromkeys(functions, 'cross_entropy'),
+            )
 
     for n, c, d in QUICK_FUSED_SIZES if args.quick else FUSED_SIZES if args.fused else ():
-        shapes = [(n, d), (c, d), (c, )]
-        inputs = [torch.randn(shape, generator=generator).mul_(0.05).to(args.device)
-                  .requires_grad_() for shape in shapes]
-        inputs.append(torch.randint(c, (n, ), generator=generator).to(args.device))
+        shapes = [(n, d), (c, d), (c,)]
+        inputs = [
+            torch.randn(shape, generator=generator).mul_(0.05).to(args.device).requires_grad_()
+            for shape in shapes
+        ]
+        inputs.append(torch.randint(c, (n,), generator=generator).to(args.device))
         functions = fused_losses()
         names = list(functions)
         baselines = {name: names[i - i % 2] for i, name in enumerate(names)}
-        add(dict(dtype='float32', N=n, C=c, D=d), functions, inputs, max(1, args.rounds // 15),
-            baselines)
+        add(
+            dict(dtype='float32', N=n, C=c, D=d),
+            functions,
+            inputs,
+            max(1, args.rounds // 15),
+            baselines,
+        )
     return rows
 
 
@@ -174,8 +218,9 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1, help='of the CPU')
     parser.add_argument('--rounds', type=int, default=60)
     parser.add_argument('--compiled', action='store_true', help='torch.compile the losses, too')
-    parser.add_argument('--fused', action='store_true',
-                        help='also 1,000,000 classes: takes 10 GB and minutes')
+    parser.add_argument(
+        '--fused', action='store_true', help='also 1,000,000 classes: takes 10 GB and minutes'
+    )
     parser.add_argument('--quick', action='store_true', help='tiny sizes, to see that it runs')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs/results')
     args = parser.parse_args()

@@ -25,15 +25,27 @@ sys.path.insert(0, str(ROOT))
 
 # recipe, its stock twin, images a step, their side
 CPU_CASES = [
-    ('configs/glyphs/resnet18_b128-sslr_glyphs.py', 'configs/glyphs/resnet18_b128-sr_glyphs.py',
-     128, 32),
-    ('configs/glyphs/resnet18_b128-hslr_glyphs.py', 'configs/glyphs/resnet18_b128-sr_glyphs.py',
-     128, 32),
+    (
+        'configs/glyphs/resnet18_b128-sslr_glyphs.py',
+        'configs/glyphs/resnet18_b128-sr_glyphs.py',
+        128,
+        32,
+    ),
+    (
+        'configs/glyphs/resnet18_b128-hslr_glyphs.py',
+        'configs/glyphs/resnet18_b128-sr_glyphs.py',
+        128,
+        32,
+    ),
 ]
 CUDA_CASES = [
     ('configs/resnet50_frlr.py', 'mmpretrain::resnet/resnet50_8xb32_in1k.py', 64, 224),
-    ('configs/vit-base-p16_frlr.py',
-     'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py', 64, 224),
+    (
+        'configs/vit-base-p16_frlr.py',
+        'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py',
+        64,
+        224,
+    ),
 ]
 
 
@@ -44,7 +56,8 @@ class Recipe:
         cfg = Config.fromfile(path if '::' in path else ROOT / path)
         torch.manual_seed(0)
         self.model = MODELS.build(
-            dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor'))).to(device)
+            dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor'))
+        ).to(device)
         self.model.init_weights()
         self.model.train()
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
@@ -82,9 +95,16 @@ def measure(case: tuple, rounds: int, steps: int, device: str) -> list[dict]:
     for name, values in times.items():
         own = torch.tensor(values, dtype=torch.float64)
         ratio = own / torch.tensor(times[twin], dtype=torch.float64)
-        row = dict(recipe=name, batch_size=batch_size, side=side, rounds=rounds, steps=steps,
-                   clock='thread CPU time' if one_thread else 'wall time',
-                   images_per_s=f'{batch_size / own.median():.4g}', peak_bytes=peaks[name])
+        row = dict(
+            recipe=name,
+            batch_size=batch_size,
+            side=side,
+            rounds=rounds,
+            steps=steps,
+            clock='thread CPU time' if one_thread else 'wall time',
+            images_per_s=f'{batch_size / own.median():.4g}',
+            peak_bytes=peaks[name],
+        )
         for q in (20, 50, 80):
             row[f'p{q}_ms'] = f'{1e3 * torch.quantile(own, q / 100):.4g}'
             row[f'ratio_p{q}'] = f'{torch.quantile(ratio, q / 100):.4g}'
@@ -105,14 +125,18 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     register_all_modules()
     import frlr_mm  # noqa: F401 (registers the losses)
+
     init_default_scope('mmpretrain')
 
     cases = CPU_CASES if args.device == 'cpu' else CUDA_CASES
     if args.recipe:
         config, twin, batch_size, side = args.recipe
         cases = [(config, twin, int(batch_size), int(side))]
-    rows = [describe(args.device) | row for case in cases
-            for row in measure(case, args.rounds, args.steps, args.device)]
+    rows = [
+        describe(args.device) | row
+        for case in cases
+        for row in measure(case, args.rounds, args.steps, args.device)
+    ]
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / 'bench_training.csv'
     is_new = not path.exists()

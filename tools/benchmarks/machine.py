@@ -26,7 +26,8 @@ def describe(device: str) -> dict[str, object]:
         torch=torch.__version__,
         python=platform.python_version(),
         device=device,
-        threads=torch.get_num_threads())
+        threads=torch.get_num_threads(),
+    )
 
 
 def _cpu_model() -> str:
@@ -41,8 +42,8 @@ def _cpu_model() -> str:
 def _commit() -> str:
     def git(*args: str) -> str:
         return subprocess.run(
-            ('git', *args), cwd=Path(__file__).parent, capture_output=True, text=True,
-            check=True).stdout.strip()
+            ('git', *args), cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         changed = git('status', '--porcelain', '--untracked-files=no', '--', '*.py')

@@ -17,21 +17,24 @@ def write_report(path: Path) -> None:
     newest = max(row['date'] for row in rows)
     rows = [row for row in rows if row['date'] == newest]
     path.with_suffix('.md').write_text('\n'.join(_table(rows)) + '\n')
-    _draw([row for row in rows if row['part'] == 'full' and not row['D']],
-          path.with_suffix('.png'))
+    _draw(
+        [row for row in rows if row['part'] == 'full' and not row['D']], path.with_suffix('.png')
+    )
 
 
 def _table(rows: list[dict]) -> list[str]:
     about = rows[0]
     lines = [
-        '# Time and memory of the losses', '',
+        '# Time and memory of the losses',
+        '',
         f'{about["machine"]}, {about["device"]}, {about["threads"]} thread(s) of '
         f'{about["cores"]} cores, torch {about["torch"]}, commit {about["commit"]}, '
         f'{about["date"]} UTC, {about["clock"]}. Forward and backward; median, and 20th to 80th '
         'percentile. Ratios are to the baseline of the same round. Peak memory is what is '
         'allocated beyond the inputs, their gradients included, in units of N x C x 4 bytes (of '
         'the logits in float32); for a classifier with D channels, in MiB beyond the gradients. '
-        '`naive` is the formula as published.', '',
+        '`naive` is the formula as published.',
+        '',
         '| N x C | dtype | function | ms | ratio | to | forward ms | peak |',
         '|---|---|---|---|---|---|---|---|',
     ]
@@ -48,7 +51,8 @@ def _table(rows: list[dict]) -> list[str]:
             f'| {size} | {row["dtype"]} | {row["function"]} '
             f'| {row["p50_ms"]} ({row["p20_ms"]} to {row["p80_ms"]}) '
             f'| {row["ratio_p50"]} ({row["ratio_p20"]} to {row["ratio_p80"]}) '
-            f'| {row["baseline"]} | {forward[_key(row)]["p50_ms"]} | {peak} |')
+            f'| {row["baseline"]} | {forward[_key(row)]["p50_ms"]} | {peak} |'
+        )
     return lines
 
 
@@ -63,12 +67,21 @@ def _draw(rows: list[dict], path: Path) -> None:
         mine = [row for row in rows if row['function'] == name]
         classes = [int(row['C']) for row in mine]
         # A row of logits: batches of different sizes fall on one curve.
-        values = ([1e3 * float(row['p50_ms']) / int(row['N']) for row in mine],
-                  [int(row['peak_bytes']) / int(row['N']) / 1024 for row in mine])
+        values = (
+            [1e3 * float(row['p50_ms']) / int(row['N']) for row in mine],
+            [int(row['peak_bytes']) / int(row['N']) / 1024 for row in mine],
+        )
         ours = name in ('ss_lr', 'hs_lr')
         for panel, value in zip(panels, values):
-            panel.loglog(classes, value, marker='osD^vP*Xhd<>'[i % 12], markersize=5, label=name,
-                         linewidth=2.5 if ours else 1, linestyle='-' if ours else '--')
+            panel.loglog(
+                classes,
+                value,
+                marker='osD^vP*Xhd<>'[i % 12],
+                markersize=5,
+                label=name,
+                linewidth=2.5 if ours else 1,
+                linestyle='-' if ours else '--',
+            )
     panels[0].set_ylabel('forward and backward, µs per image')
     panels[1].set_ylabel('peak memory beyond the logits, KiB per image')
     for panel in panels:

@@ -9,7 +9,8 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     # convert image from BGR to RGB
-    to_rgb=True)
+    to_rgb=True,
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -32,7 +33,8 @@ train_dataloader = dict(
         data_root=data_root,
         annotation='fine',
         split='train',
-        pipeline=train_pipeline),
+        pipeline=train_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 
@@ -44,7 +46,8 @@ val_dataloader = dict(
         data_root=data_root,
         annotation='fine',
         split='val',
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 # The macro F1 of mmpretrain is another number than CF1: docs/attributes.md.
@@ -61,7 +64,8 @@ test_dataloader = dict(
         data_root=data_root,
         annotation='fine',
         split='test',
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_evaluator = val_evaluator

@@ -8,7 +8,8 @@ data_preprocessor = dict(
     mean=[15.0, 15.0, 15.0],
     std=[55.0, 55.0, 55.0],
     # the three channels are the same
-    to_rgb=False)
+    to_rgb=False,
+)
 
 train_pipeline = [
     dict(type='RandomCrop', crop_size=32, padding=2),
@@ -28,7 +29,8 @@ train_dataloader = dict(
         task='attributes',
         split='train',
         samples_per_face=1,
-        pipeline=train_pipeline),
+        pipeline=train_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 
@@ -41,7 +43,8 @@ val_dataloader = dict(
         task='attributes',
         split='val',
         samples_per_face=1,
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 val_evaluator = dict(type='AttributeMetric', topk=(1, 3, 5))
@@ -55,7 +58,8 @@ test_dataloader = dict(
         task='attributes',
         split='test',
         samples_per_face=1,
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_evaluator = val_evaluator

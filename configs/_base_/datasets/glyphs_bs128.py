@@ -6,7 +6,8 @@ data_preprocessor = dict(
     mean=[15.0, 15.0, 15.0],
     std=[55.0, 55.0, 55.0],
     # the three channels are the same
-    to_rgb=False)
+    to_rgb=False,
+)
 
 train_pipeline = [
     dict(type='RandomCrop', crop_size=32, padding=2),
@@ -20,11 +21,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=128,
     num_workers=1,
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='train',
-        pipeline=train_pipeline),
+    dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 
@@ -36,7 +33,8 @@ val_dataloader = dict(
         data_root=data_root,
         split='test',
         samples_per_face=1,
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 val_evaluator = dict(type='Accuracy', topk=(1, 5))

@@ -7,7 +7,8 @@ data_preprocessor = dict(
     mean=[15.0, 15.0, 15.0],
     std=[55.0, 55.0, 55.0],
     # the three channels are the same
-    to_rgb=False)
+    to_rgb=False,
+)
 
 train_pipeline = [
     dict(type='RandomCrop', crop_size=32, padding=2),
@@ -26,7 +27,8 @@ train_dataloader = dict(
         task='identification',
         data_root=data_root,
         split='train',
-        pipeline=train_pipeline),
+        pipeline=train_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 
@@ -38,7 +40,8 @@ val_dataloader = dict(
         task='identification',
         data_root=data_root,
         split='test',
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 val_evaluator = dict(type='ReIDMetric')

@@ -24,7 +24,8 @@ train_pipeline = [
         min_area_ratio=0.02,
         max_area_ratio=0.4,
         aspect_range=(0.3, 1 / 0.3),
-        fill_color=bgr_mean),
+        fill_color=bgr_mean,
+    ),
     dict(type='PackInputs'),
 ]
 

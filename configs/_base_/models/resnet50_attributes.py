@@ -8,9 +8,10 @@ model = dict(
         type='ResNet',
         depth=50,
         num_stages=4,
-        out_indices=(3, ),
+        out_indices=(3,),
         style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone')),
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone'),
+    ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='MultiLabelLinearClsHead',
@@ -18,4 +19,6 @@ model = dict(
         # plain logistic regression, summed over the attributes
         loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         # a recipe adds bias_prob, the prior
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01),
+    ),
+)

@@ -12,7 +12,8 @@ model = dict(
         drop_path_rate=0.1,
         # one vector an image, which is what the head takes
         out_type='cls_token',
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone')),
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone'),
+    ),
     neck=None,
     head=dict(
         type='MultiLabelLinearClsHead',
@@ -20,4 +21,6 @@ model = dict(
         # plain logistic regression, summed over the attributes
         loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         # a recipe adds bias_prob, the prior
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01)))
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01),
+    ),
+)

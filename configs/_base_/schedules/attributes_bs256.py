@@ -1,14 +1,23 @@
 # Fine-tuning of stock weights, 8 processes of 32 images.
-optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001))
 
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=1,
-        convert_to_iter_based=True),
+        type='LinearLR',
+        start_factor=0.01,
+        by_epoch=True,
+        begin=0,
+        end=1,
+        convert_to_iter_based=True,
+    ),
     dict(
-        type='CosineAnnealingLR', T_max=19, by_epoch=True, begin=1, end=20,
-        convert_to_iter_based=True),
+        type='CosineAnnealingLR',
+        T_max=19,
+        by_epoch=True,
+        begin=1,
+        end=20,
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)

@@ -1,13 +1,24 @@
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=0.0005, nesterov=True))
+    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=0.0005, nesterov=True)
+)
 
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=0.1, by_epoch=True, begin=0, end=1,
-        convert_to_iter_based=True),
+        type='LinearLR',
+        start_factor=0.1,
+        by_epoch=True,
+        begin=0,
+        end=1,
+        convert_to_iter_based=True,
+    ),
     dict(
-        type='CosineAnnealingLR', T_max=9, by_epoch=True, begin=1, end=10,
-        convert_to_iter_based=True),
+        type='CosineAnnealingLR',
+        T_max=9,
+        by_epoch=True,
+        begin=1,
+        end=10,
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=1)

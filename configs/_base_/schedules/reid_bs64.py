@@ -2,8 +2,13 @@ optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.00035, weight_decay=0.0005
 
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=10,
-        convert_to_iter_based=True),
+        type='LinearLR',
+        start_factor=0.01,
+        by_epoch=True,
+        begin=0,
+        end=10,
+        convert_to_iter_based=True,
+    ),
     dict(type='MultiStepLR', by_epoch=True, milestones=[40, 70], gamma=0.1),
 ]
 

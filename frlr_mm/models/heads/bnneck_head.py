@@ -37,9 +37,9 @@ class BNNeckHead(LinearClsHead):
         """Return the features (N, in_channels) that the classifier gets."""
         return self.bn(feats[-1])
 
-    def predict(self,
-                feats: tuple[Tensor, ...],
-                data_samples: Optional[list[Optional[DataSample]]] = None) -> list[DataSample]:
+    def predict(
+        self, feats: tuple[Tensor, ...], data_samples: Optional[list[Optional[DataSample]]] = None
+    ) -> list[DataSample]:
         """Set the feature of each image.
 
         Args:

@@ -33,14 +33,19 @@ class FusedLinearClsHead(LinearClsHead):
     def __init__(self, *args: Any, loss: Any, **kwargs: Any) -> None:
         super().__init__(*args, loss=loss, **kwargs)
         if not isinstance(self.loss_module, FocusRectifiedLoss):
-            raise TypeError('Expected `loss` to be an HSLRLoss or an SSLRLoss, but got '
-                            f'{type(self.loss_module).__name__}')
+            raise TypeError(
+                'Expected `loss` to be an HSLRLoss or an SSLRLoss, but got '
+                f'{type(self.loss_module).__name__}'
+            )
         if self.cal_acc:
-            raise ValueError('Expected `cal_acc` to be False: accuracy needs the logits of all '
-                             f'classes, but got {self.cal_acc}')
+            raise ValueError(
+                'Expected `cal_acc` to be False: accuracy needs the logits of all '
+                f'classes, but got {self.cal_acc}'
+            )
 
-    def loss(self, feats: tuple[Tensor, ...], data_samples: list[DataSample],
-             **kwargs: Any) -> dict[str, Tensor]:
+    def loss(
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample], **kwargs: Any
+    ) -> dict[str, Tensor]:
         """Compute the loss from the features.
 
         Args:
@@ -55,10 +60,13 @@ class FusedLinearClsHead(LinearClsHead):
             ValueError: If a sample carries ``gt_score``, a dense target.
         """
         if 'gt_score' in data_samples[0]:
-            raise ValueError('Expected `data_samples` to hold class indices, but got `gt_score`: '
-                             'use LinearClsHead with mixup, cutmix and label smoothing')
+            raise ValueError(
+                'Expected `data_samples` to hold class indices, but got `gt_score`: '
+                'use LinearClsHead with mixup, cutmix and label smoothing'
+            )
         features = self.pre_logits(feats)
         label = torch.cat([sample.gt_label for sample in data_samples])
         loss = self.loss_module.forward_fused(
-            features, self.fc.weight, self.fc.bias, label, avg_factor=features.shape[0], **kwargs)
+            features, self.fc.weight, self.fc.bias, label, avg_factor=features.shape[0], **kwargs
+        )
         return dict(loss=loss)

@@ -24,9 +24,13 @@ class FocusRectifiedLoss(nn.Module):
 
     focus_params: tuple[str, ...] = ()
 
-    def __init__(self, reduction: str, loss_weight: float,
-                 class_weight: Optional[Sequence[float]],
-                 pos_weight: Optional[Sequence[float]]) -> None:
+    def __init__(
+        self,
+        reduction: str,
+        loss_weight: float,
+        class_weight: Optional[Sequence[float]],
+        pos_weight: Optional[Sequence[float]],
+    ) -> None:
         super().__init__()
         check_reduction('reduction', reduction)
         check_number('loss_weight', loss_weight)
@@ -49,18 +53,26 @@ class FocusRectifiedLoss(nn.Module):
         """Call the loss's function with the module's own parameters."""
         raise NotImplementedError
 
-    def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
-                            label: Tensor, **kwargs: Any) -> Tensor:
+    def fused_loss_function(
+        self,
+        features: Tensor,
+        fc_weight: Tensor,
+        fc_bias: Optional[Tensor],
+        label: Tensor,
+        **kwargs: Any,
+    ) -> Tensor:
         """Call the function of the loss fused with a linear classifier."""
         raise NotImplementedError
 
-    def forward(self,
-                cls_score: Tensor,
-                label: Tensor,
-                weight: Optional[Tensor] = None,
-                avg_factor: Union[int, float, Tensor, None] = None,
-                reduction_override: Optional[str] = None,
-                **kwargs: Any) -> Tensor:
+    def forward(
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Union[int, float, Tensor, None] = None,
+        reduction_override: Optional[str] = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -86,18 +98,21 @@ class FocusRectifiedLoss(nn.Module):
             label,
             weight=weight,
             avg_factor=avg_factor,
-            **self._function_args(reduction_override))
+            **self._function_args(reduction_override),
+        )
         return self.loss_weight * loss
 
-    def forward_fused(self,
-                      features: Tensor,
-                      fc_weight: Tensor,
-                      fc_bias: Optional[Tensor],
-                      label: Tensor,
-                      weight: Optional[Tensor] = None,
-                      avg_factor: Union[int, float, Tensor, None] = None,
-                      reduction_override: Optional[str] = None,
-                      **kwargs: Any) -> Tensor:
+    def forward_fused(
+        self,
+        features: Tensor,
+        fc_weight: Tensor,
+        fc_bias: Optional[Tensor],
+        label: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Union[int, float, Tensor, None] = None,
+        reduction_override: Optional[str] = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """Compute the loss of a linear classifier without holding its logits.
 
         Args:
@@ -124,7 +139,8 @@ class FocusRectifiedLoss(nn.Module):
             label,
             sample_weight=weight,
             avg_factor=avg_factor,
-            **self._function_args(reduction_override))
+            **self._function_args(reduction_override),
+        )
         return self.loss_weight * loss
 
     def _function_args(self, reduction_override: Optional[str]) -> dict:
@@ -133,7 +149,8 @@ class FocusRectifiedLoss(nn.Module):
         return dict(
             class_weight=self.class_weight,
             pos_weight=self.pos_weight,
-            reduction=reduction_override or self.reduction)
+            reduction=reduction_override or self.reduction,
+        )
 
     def extra_repr(self) -> str:
         """Return the parameters that ``print(model)`` shows."""

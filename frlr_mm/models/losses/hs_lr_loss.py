@@ -43,13 +43,15 @@ class HSLRLoss(FocusRectifiedLoss):
 
     focus_params = ('alpha', 'ratio')
 
-    def __init__(self,
-                 alpha: Alpha = 'sum',
-                 ratio: float = 0.1,
-                 reduction: str = 'mean',
-                 loss_weight: float = 1.0,
-                 class_weight: Optional[Sequence[float]] = None,
-                 pos_weight: Optional[Sequence[float]] = None) -> None:
+    def __init__(
+        self,
+        alpha: Alpha = 'sum',
+        ratio: float = 0.1,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+        class_weight: Optional[Sequence[float]] = None,
+        pos_weight: Optional[Sequence[float]] = None,
+    ) -> None:
         super().__init__(reduction, loss_weight, class_weight, pos_weight)
         check_alpha(alpha)
         check_ratio(ratio)
@@ -60,8 +62,15 @@ class HSLRLoss(FocusRectifiedLoss):
         """Call :func:`frlr_mm.functional.hs_lr_loss` with ``alpha`` and ``ratio``."""
         return hs_lr_loss(cls_score, label, alpha=self.alpha, ratio=self.ratio, **kwargs)
 
-    def fused_loss_function(self, features: Tensor, fc_weight: Tensor, fc_bias: Optional[Tensor],
-                            label: Tensor, **kwargs: Any) -> Tensor:
+    def fused_loss_function(
+        self,
+        features: Tensor,
+        fc_weight: Tensor,
+        fc_bias: Optional[Tensor],
+        label: Tensor,
+        **kwargs: Any,
+    ) -> Tensor:
         """Call :func:`frlr_mm.functional.fused_linear_hs_lr_loss` as ``loss_function`` does."""
         return fused_linear_hs_lr_loss(
-            features, fc_weight, fc_bias, label, alpha=self.alpha, ratio=self.ratio, **kwargs)
+            features, fc_weight, fc_bias, label, alpha=self.alpha, ratio=self.ratio, **kwargs
+        )

@@ -16,7 +16,7 @@ def head():
 
 
 def test_feature_is_the_one_after_normalisation(head):
-    feats = (torch.randn(64, 16) * 3 + 2, )
+    feats = (torch.randn(64, 16) * 3 + 2,)
     head(feats)  # running statistics
     head.eval()
     expected = (feats[-1] - head.bn.running_mean) / (head.bn.running_var + head.bn.eps).sqrt()
@@ -29,21 +29,24 @@ def test_feature_is_the_one_after_normalisation(head):
 def test_predict_keeps_the_samples(head):
     head.eval()
     given = [DataSample(metainfo=dict(camera_id=i)).set_gt_label(i) for i in range(3)]
-    samples = head.predict((torch.randn(3, 16), ), given)
+    samples = head.predict((torch.randn(3, 16),), given)
     assert all(sample is other for sample, other in zip(samples, given, strict=True))
     assert [sample.camera_id for sample in samples] == [0, 1, 2]
-    assert samples[0].to_dict()['feature'].shape == (16, )
+    assert samples[0].to_dict()['feature'].shape == (16,)
 
 
-@pytest.mark.parametrize('loss', [
-    dict(type='mmpretrain.CrossEntropyLoss'),
-    dict(type='HSLRLoss'),
-    dict(type='SSLRLoss'),
-])
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(type='mmpretrain.CrossEntropyLoss'),
+        dict(type='HSLRLoss'),
+        dict(type='SSLRLoss'),
+    ],
+)
 def test_trains_all_but_the_bias_of_the_normalisation(loss):
     head = MODELS.build(dict(type='BNNeckHead', num_classes=7, in_channels=16, loss=loss))
     samples = [DataSample().set_gt_label(i % 7) for i in range(32)]
-    head.loss((torch.randn(32, 16), ), samples)['loss'].backward()
+    head.loss((torch.randn(32, 16),), samples)['loss'].backward()
     assert head.bn.bias.grad is None
     assert not head.bn.bias.any()
     for parameter in (head.bn.weight, head.fc.weight, head.fc.bias):
@@ -52,9 +55,11 @@ def test_trains_all_but_the_bias_of_the_normalisation(loss):
 
 def test_classifier_starts_at_the_prior():
     head = BNNeckHead(
-        num_classes=751, in_channels=16,
-        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 751))
+        num_classes=751,
+        in_channels=16,
+        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 751),
+    )
     head.init_weights()
-    probability = head((torch.randn(32, 16), )).sigmoid()
+    probability = head((torch.randn(32, 16),)).sigmoid()
     assert_close(probability, torch.full_like(probability, 1 / 751), rtol=0.05, atol=0)
     assert_close(head.bn.weight, torch.ones(16))

@@ -8,8 +8,10 @@ from mmpretrain.structures import DataSample
 
 import frlr_mm  # noqa: F401 (registers the head)
 
-LOSSES = [dict(type='SSLRLoss', gamma=0.7, loss_weight=0.5),
-          dict(type='HSLRLoss', ratio=0.3, class_weight=[float(i + 1) for i in range(20)])]
+LOSSES = [
+    dict(type='SSLRLoss', gamma=0.7, loss_weight=0.5),
+    dict(type='HSLRLoss', ratio=0.3, class_weight=[float(i + 1) for i in range(20)]),
+]
 
 
 def build(kind, loss):
@@ -19,8 +21,10 @@ def build(kind, loss):
 @pytest.fixture(params=LOSSES, ids=lambda loss: loss['type'])
 def heads(request):
     torch.manual_seed(0)
-    stock, fused = build('mmpretrain.LinearClsHead', request.param), build(
-        'FusedLinearClsHead', request.param)
+    stock, fused = (
+        build('mmpretrain.LinearClsHead', request.param),
+        build('FusedLinearClsHead', request.param),
+    )
     fused.load_state_dict(stock.state_dict())
     return stock, fused
 
@@ -64,7 +68,7 @@ def test_parameters_and_predictions_are_those_of_the_stock_head(heads, batch):
 def test_dense_target_is_refused(heads, batch):
     feats, samples = batch
     for sample in samples:
-        sample.set_gt_score(torch.full((20, ), 0.05))
+        sample.set_gt_score(torch.full((20,), 0.05))
     with pytest.raises(ValueError, match='got `gt_score`'):
         heads[1].loss(feats, samples)
 
@@ -76,5 +80,12 @@ def test_other_losses_are_refused():
 
 def test_accuracy_in_training_is_refused():
     with pytest.raises(ValueError, match='Expected `cal_acc` to be False'):
-        MODELS.build(dict(type='FusedLinearClsHead', num_classes=20, in_channels=6, cal_acc=True,
-                          loss=dict(type='SSLRLoss')))
+        MODELS.build(
+            dict(
+                type='FusedLinearClsHead',
+                num_classes=20,
+                in_channels=6,
+                cal_acc=True,
+                loss=dict(type='SSLRLoss'),
+            )
+        )

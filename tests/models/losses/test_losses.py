@@ -39,17 +39,16 @@ pytestmark = pytest.mark.parametrize('name', CONFIGS)
 def build_head(head, loss, **kwargs):
     arguments = (SINGLE_LABEL_HEADS | MULTI_LABEL_HEADS)[head]
     torch.manual_seed(0)
-    return MODELS.build(
-        dict(type=head, num_classes=NUM_CLASSES, loss=loss, **arguments, **kwargs))
+    return MODELS.build(dict(type=head, num_classes=NUM_CLASSES, loss=loss, **arguments, **kwargs))
 
 
 def make_feats(head, num_images=4):
     torch.manual_seed(1)
     if head == 'VisionTransformerClsHead':
-        return ([None, torch.randn(num_images, 8)], )
+        return ([None, torch.randn(num_images, 8)],)
     if head == 'CSRAClsHead':
-        return (torch.randn(num_images, 8, 2, 2), )
-    return (torch.randn(num_images, 8), )
+        return (torch.randn(num_images, 8, 2, 2),)
+    return (torch.randn(num_images, 8),)
 
 
 def assert_head_gives_oracle(head, feats, data_samples, label, name):
@@ -65,7 +64,8 @@ def assert_head_gives_oracle(head, feats, data_samples, label, name):
     actual_grads = [parameter.grad for parameter in parameters]
     expected.backward()
     expected_grads = torch.autograd.grad(
-        head(feats), parameters, grad_outputs=cls_score.grad.float())
+        head(feats), parameters, grad_outputs=cls_score.grad.float()
+    )
     torch.testing.assert_close(actual_grads, list(expected_grads), rtol=1e-4, atol=1e-6)
     assert any(grad.abs().max() > 1e-4 for grad in actual_grads)
 
@@ -80,7 +80,8 @@ def test_single_label_head(name, head):
     index = torch.tensor([0, 5, 2, 2])
     data_samples = [DataSample().set_gt_label(i) for i in index]
     assert_head_gives_oracle(
-        build_head(head, CONFIGS[name]), make_feats(head), data_samples, index, name)
+        build_head(head, CONFIGS[name]), make_feats(head), data_samples, index, name
+    )
 
 
 @pytest.mark.parametrize('augment', [Mixup, CutMix])
@@ -93,27 +94,31 @@ def test_scores_of_batch_augments(name, head, augment):
     assert 0 < scores.sub(one_hot).abs().max() < 1
     data_samples = [DataSample().set_gt_score(score) for score in scores]
     assert_head_gives_oracle(
-        build_head(head, CONFIGS[name]), make_feats(head), data_samples, scores, name)
+        build_head(head, CONFIGS[name]), make_feats(head), data_samples, scores, name
+    )
 
 
 @pytest.mark.parametrize('head', MULTI_LABEL_HEADS)
 def test_multi_label_head(name, head):
     labels = [[0, 3], [], [5], [1, 2, 4]]
     data_samples = [
-        DataSample().set_gt_label(torch.tensor(label, dtype=torch.int64)) for label in labels]
+        DataSample().set_gt_label(torch.tensor(label, dtype=torch.int64)) for label in labels
+    ]
     target = torch.zeros(4, NUM_CLASSES)
     for row, label in zip(target, labels):
         row[label] = 1
     assert_head_gives_oracle(
-        build_head(head, CONFIGS[name]), make_feats(head), data_samples, target, name)
+        build_head(head, CONFIGS[name]), make_feats(head), data_samples, target, name
+    )
 
 
 @pytest.mark.parametrize('head', MULTI_LABEL_HEADS)
 def test_multi_label_head_with_unknown_entries(name, head):
-    target = torch.tensor([[1., 0, -1, -1, 0, 1], [-1] * 6, [0] * 6, [0, 1, 0, 1, -1, 0]])
+    target = torch.tensor([[1.0, 0, -1, -1, 0, 1], [-1] * 6, [0] * 6, [0, 1, 0, 1, -1, 0]])
     data_samples = [DataSample().set_gt_score(score) for score in target]
     assert_head_gives_oracle(
-        build_head(head, CONFIGS[name]), make_feats(head), data_samples, target, name)
+        build_head(head, CONFIGS[name]), make_feats(head), data_samples, target, name
+    )
 
 
 def test_prior_bias_gives_the_prior_loss(name):
@@ -122,7 +127,7 @@ def test_prior_bias_gives_the_prior_loss(name):
     head = build_head('LinearClsHead', CONFIGS[name] | dict(alpha='sum'), init_cfg=init_cfg)
     head.init_weights()
     data_samples = [DataSample().set_gt_label(1)]
-    loss = head.loss((torch.randn(1, 8), ), data_samples)['loss'].item()
+    loss = head.loss((torch.randn(1, 8),), data_samples)['loss'].item()
     p = 1 / NUM_CLASSES
     # floor(6 * 0.4) = 2 are selected; all 5 negatives count p to the power of gamma.
     count = 2 if name == 'HSLRLoss' else (NUM_CLASSES - 1) * p**0.7
@@ -138,17 +143,24 @@ def test_arguments_reach_the_function(name):
     """With numbers of their own for all arguments the module equals the oracle."""
     class_weight, pos_weight = [0.5, 1, 1.5, 2, 2.5, 3], [3, 2.5, 2, 1.5, 1, 0.5]
     loss = MODELS.build(
-        dict(**CONFIGS[name], loss_weight=0.25, class_weight=class_weight,
-             pos_weight=pos_weight))
+        dict(**CONFIGS[name], loss_weight=0.25, class_weight=class_weight, pos_weight=pos_weight)
+    )
     cls_score, label = make_inputs()
     weight = torch.tensor([0.0, 1.0, 2.0, 3.0])
     kwargs = {key: value for key, value in CONFIGS[name].items() if key != 'type'}
     for call in (dict(), dict(avg_factor=7), dict(reduction='none'), dict(reduction='sum')):
         expected = ORACLES[name](
-            cls_score.double(), label, weight=weight, class_weight=torch.tensor(class_weight),
-            pos_weight=torch.tensor(pos_weight), **call, **kwargs)
-        override = dict(avg_factor=call.get('avg_factor'),
-                        reduction_override=call.get('reduction'))
+            cls_score.double(),
+            label,
+            weight=weight,
+            class_weight=torch.tensor(class_weight),
+            pos_weight=torch.tensor(pos_weight),
+            **call,
+            **kwargs,
+        )
+        override = dict(
+            avg_factor=call.get('avg_factor'), reduction_override=call.get('reduction')
+        )
         actual = loss(cls_score, label, weight, **override)
         torch.testing.assert_close(actual.double(), 0.25 * expected, rtol=1e-5, atol=1e-6)
 
@@ -159,10 +171,10 @@ def test_reduction_override(name, reduction):
     own = MODELS.build(dict(**CONFIGS[name], reduction=reduction))(cls_score, label)
     for other in ('none', 'mean', 'sum'):
         loss = MODELS.build(dict(**CONFIGS[name], reduction=other))
+        torch.testing.assert_close(loss(cls_score, label, reduction_override=reduction), own)
         torch.testing.assert_close(
-            loss(cls_score, label, reduction_override=reduction), own)
-        torch.testing.assert_close(
-            loss(cls_score, label), loss(cls_score, label, reduction_override=other))
+            loss(cls_score, label), loss(cls_score, label, reduction_override=other)
+        )
 
 
 def test_signature_is_that_of_stock_losses(name):
@@ -172,8 +184,7 @@ def test_signature_is_that_of_stock_losses(name):
     assert [p.default for p in own.values()] == [p.default for p in stock.values()]
     cls_score, label = make_inputs()
     loss = MODELS.build(CONFIGS[name])
-    torch.testing.assert_close(
-        loss(cls_score, label, ignore_index=-100), loss(cls_score, label))
+    torch.testing.assert_close(loss(cls_score, label, ignore_index=-100), loss(cls_score, label))
 
 
 def test_class_factors_are_buffers_outside_the_state_dict(name):
@@ -189,7 +200,8 @@ def test_class_factors_are_buffers_outside_the_state_dict(name):
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies(name, copied):
     loss = MODELS.build(
-        dict(**CONFIGS[name], reduction='sum', loss_weight=0.5, class_weight=[2.0] * NUM_CLASSES))
+        dict(**CONFIGS[name], reduction='sum', loss_weight=0.5, class_weight=[2.0] * NUM_CLASSES)
+    )
     cls_score, label = make_inputs()
     twin = copied(loss)
     torch.testing.assert_close(twin(cls_score, label), loss(cls_score, label))
@@ -200,20 +212,24 @@ def test_copies(name, copied):
 def test_repr(name):
     focus = 'ratio=0.4' if name == 'HSLRLoss' else 'gamma=0.7'
     assert repr(MODELS.build(dict(**CONFIGS[name], loss_weight=0.5))) == (
-        f"{name}(alpha=2.0, {focus}, reduction='mean', loss_weight=0.5)")
+        f"{name}(alpha=2.0, {focus}, reduction='mean', loss_weight=0.5)"
+    )
     assert "alpha='sum'" in repr(MODELS.build(dict(type=name)))
 
 
-@pytest.mark.parametrize(('error', 'argument', 'value', 'shown'), [
-    (ValueError, 'alpha', -1, '`alpha`.*-1'),
-    (TypeError, 'alpha', 'mean', "`alpha`.*'mean'"),
-    (ValueError, 'reduction', 'avg', "`reduction`.*'avg'"),
-    (ValueError, 'loss_weight', -1.0, '`loss_weight`.*-1.0'),
-    (ValueError, 'loss_weight', math.nan, '`loss_weight`.*nan'),
-    (TypeError, 'loss_weight', '1', "`loss_weight`.*'1'"),
-    (ValueError, 'class_weight', [1, -2.0], r'`class_weight\[1\]`.*-2.0'),
-    (TypeError, 'pos_weight', [None], r'`pos_weight\[0\]`.*None'),
-])
+@pytest.mark.parametrize(
+    ('error', 'argument', 'value', 'shown'),
+    [
+        (ValueError, 'alpha', -1, '`alpha`.*-1'),
+        (TypeError, 'alpha', 'mean', "`alpha`.*'mean'"),
+        (ValueError, 'reduction', 'avg', "`reduction`.*'avg'"),
+        (ValueError, 'loss_weight', -1.0, '`loss_weight`.*-1.0'),
+        (ValueError, 'loss_weight', math.nan, '`loss_weight`.*nan'),
+        (TypeError, 'loss_weight', '1', "`loss_weight`.*'1'"),
+        (ValueError, 'class_weight', [1, -2.0], r'`class_weight\[1\]`.*-2.0'),
+        (TypeError, 'pos_weight', [None], r'`pos_weight\[0\]`.*None'),
+    ],
+)
 def test_bad_argument(name, error, argument, value, shown):
     with pytest.raises(error, match=shown):
         MODELS.build(CONFIGS[name] | {argument: value})

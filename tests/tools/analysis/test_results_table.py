@@ -8,29 +8,40 @@ import yaml
 from ..conftest import ROOT
 
 TOOL = ROOT / 'tools/analysis/results_table.py'
-FILES = [path for folder in (ROOT, ROOT / 'docs', ROOT / 'configs')
-         for path in (folder.rglob('*.md') if folder != ROOT else folder.glob('*.md'))
-         if '<!-- results: ' in path.read_text()]
+FILES = [
+    path
+    for folder in (ROOT, ROOT / 'docs', ROOT / 'configs')
+    for path in (folder.rglob('*.md') if folder != ROOT else folder.glob('*.md'))
+    if '<!-- results: ' in path.read_text()
+]
 
 
 def test_tables_of_the_project_are_those_of_the_metafiles():
     assert ROOT / 'README.md' in FILES
-    result = subprocess.run([sys.executable, TOOL, '--check', *FILES], capture_output=True,
-                            text=True)
+    result = subprocess.run(
+        [sys.executable, TOOL, '--check', *FILES], capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture
 def document(tmp_path):
     metadata = dict(Seed=0, Command='python train.py', Commit='abc', Machine='2 cores')
-    model = dict(Name='a', Config='configs/a.py', Metadata=metadata,
-                 Results=[dict(Task='Image Classification', Dataset='Glyphs',
-                               Metrics={'Top 1 Accuracy': 12.5})])
-    (tmp_path / 'metafile.yml').write_text(yaml.safe_dump(
-        dict(Models=[model, dict(Name='b', Config='configs/b.py', Metadata={})])))
+    model = dict(
+        Name='a',
+        Config='configs/a.py',
+        Metadata=metadata,
+        Results=[
+            dict(Task='Image Classification', Dataset='Glyphs', Metrics={'Top 1 Accuracy': 12.5})
+        ],
+    )
+    (tmp_path / 'metafile.yml').write_text(
+        yaml.safe_dump(dict(Models=[model, dict(Name='b', Config='configs/b.py', Metadata={})]))
+    )
     path = tmp_path / 'README.md'
-    path.write_text('before\n<!-- results: metafile.yml -->\nold\n'
-                    '<!-- end of results -->\nafter\n')
+    path.write_text(
+        'before\n<!-- results: metafile.yml -->\nold\n<!-- end of results -->\nafter\n'
+    )
     return path
 
 

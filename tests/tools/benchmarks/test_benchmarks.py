@@ -13,8 +13,11 @@ ROOT = Path(__file__).resolve().parents[3]
 def run(script, *args):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
     result = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/benchmarks' / script), *args], capture_output=True,
-        text=True, env=os.environ | dict(PYTHONPATH=path))
+        [sys.executable, str(ROOT / 'tools/benchmarks' / script), *args],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(PYTHONPATH=path),
+    )
     assert result.returncode == 0, result.stderr[-3000:]
 
 
@@ -45,9 +48,20 @@ def test_bench_losses(tmp_path):
 
 
 def test_bench_training(tmp_path):
-    run('bench_training.py', '--rounds', '1', '--steps', '1', '--out', str(tmp_path), '--recipe',
+    run(
+        'bench_training.py',
+        '--rounds',
+        '1',
+        '--steps',
+        '1',
+        '--out',
+        str(tmp_path),
+        '--recipe',
         'configs/glyphs/resnet18_b128-hslr_glyphs.py',
-        'configs/glyphs/resnet18_b128-sr_glyphs.py', '4', '32')
+        'configs/glyphs/resnet18_b128-sr_glyphs.py',
+        '4',
+        '32',
+    )
     twin, recipe = read(tmp_path / 'bench_training.csv')
     assert float(twin['ratio_p50']) == 1 and float(recipe['ratio_p50']) > 0
     for row in (twin, recipe):
