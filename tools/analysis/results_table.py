@@ -15,36 +15,39 @@ import yaml
 BLOCK = re.compile(r'(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)', re.DOTALL)
 
 
-def table(metafile: Path, base: Path) -> str:
-    """Return the Markdown table of the models of a metafile that have results."""
-    models = [
-        model for model in yaml.safe_load(metafile.read_text())['Models'] if model.get('Results')
-    ]
-    if not models:
+def table(metafile: Path, up: str) -> str:
+    """Return the Markdown table of the models of a metafile that have results.
+
+    Args:
+        metafile (Path): Its models have `Seed`, `Commit`, `Machine`, `Command` and `Log` in their
+            metadata.
+        up (str): The way from the Markdown file to the root of the project, as '../'.
+
+    Returns:
+        str: A row for each model, then how they were measured.
+    """
+    models = yaml.safe_load(metafile.read_text())['Models']
+    rows = [(model, result) for model in models for result in model.get('Results') or ()]
+    if not rows:
         return 'Nothing has been measured yet.\n'
-    metrics = list(
-        dict.fromkeys(
-            name for model in models for result in model['Results'] for name in result['Metrics']
+    metrics = list(dict.fromkeys(name for _, result in rows for name in result['Metrics']))
+    columns = ('recipe', *metrics, 'seed', 'log')
+    lines = [f'| {" | ".join(columns)} |', '|' + ' --- |' * len(columns)]
+    sources = []
+    for model, result in rows:
+        metadata = model['Metadata']
+        cells = [
+            f'[{Path(model["Config"]).stem}]({up}{model["Config"]})',
+            *(str(result['Metrics'].get(name, '')) for name in metrics),
+            str(metadata['Seed']),
+            f'[log]({up}{metadata["Log"]})',
+        ]
+        lines.append(f'| {" | ".join(cells)} |')
+        command = metadata['Command'].replace(model['Config'], 'CONFIG')
+        sources.append(
+            f'Measured at commit {metadata["Commit"]} on {metadata["Machine"]}: `{command}`.'
         )
-    )
-    lines = [
-        '| recipe | ' + ' | '.join(metrics) + ' | seed |',
-        '| --- |' + ' --- |' * len(metrics) + ' --- |',
-    ]
-    notes = []
-    for model in models:
-        config = Path(model['Config'])
-        link = '../' * len(base.parts) + model['Config']
-        for result in model['Results']:
-            cells = [str(result['Metrics'].get(name, '')) for name in metrics]
-            lines.append(
-                f'| [{config.stem}]({link}) | {" | ".join(cells)} | {model["Metadata"]["Seed"]} |'
-            )
-        notes.append(model['Metadata'])
-    sources = dict.fromkeys(
-        f'`{note["Command"]}`, commit {note["Commit"]}, {note["Machine"]}' for note in notes
-    )
-    return '\n'.join(lines) + '\n\n' + '\n'.join(f'Measured by {text}.' for text in sources) + '\n'
+    return '\n'.join([*lines, '', *dict.fromkeys(sources), ''])
 
 
 def update(path: Path) -> str:
@@ -55,7 +58,8 @@ def update(path: Path) -> str:
         if not metafile.is_file():
             raise FileNotFoundError(f'{path} wants the results of {metafile}, which is missing')
         root = Path(__file__).resolve().parents[2]
-        return match[1] + table(metafile, path.resolve().parent.relative_to(root)) + match[3]
+        up = '../' * len(path.resolve().parent.relative_to(root).parts)
+        return match[1] + table(metafile, up) + match[3]
 
     return BLOCK.sub(replace, path.read_text())
 
