@@ -68,7 +68,8 @@ def _draw(rows: list[dict], path: Path) -> None:
         ours = name in ('ss_lr', 'hs_lr')
         for panel, value in zip(panels, values):
             panel.loglog(classes, value, marker='osD^vP*Xhd<>'[i % 12], markersize=5, label=name,
-                         linewidth=2.5 if ours else 1, linestyle='-' if ours else '--')
+                         color=plt.get_cmap('tab20')(2 * i % 20 + i // 10), linewidth=2.5 if ours else 1,
+                         linestyle='-' if ours else '--')
     panels[0].set_ylabel('forward and backward, µs per image')
     panels[1].set_ylabel('peak memory beyond the logits, KiB per image')
     for panel in panels:
