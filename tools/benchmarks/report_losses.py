@@ -79,6 +79,7 @@ def _draw(rows: list[dict], path: Path) -> None:
                 marker='osD^vP*Xhd<>'[i % 12],
                 markersize=5,
                 label=name,
+                color=plt.get_cmap('tab20')(2 * i % 20 + i // 10),
                 linewidth=2.5 if ours else 1,
                 linestyle='-' if ours else '--',
             )
