@@ -128,7 +128,7 @@ class MSMT17(ReIDDataset):
         data_root (str): The folder that holds ``list_train.txt``, ``list_query.txt``,
             ``list_gallery.txt`` and the two folders of images, or ``MSMT17_V1`` or ``MSMT17_V2``
             with these.
-        version (str): 'V1' or 'V2'. Defaults to 'V2', the one that is handed out.
+        version (str): 'V1' or 'V2', the one that is handed out. Defaults to 'V2'.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:

@@ -128,8 +128,8 @@ class AttributeMetric(BaseMetric):
         thr (float): The threshold of CF1 and OF1, in [0, 1]. Defaults to 0.5.
         collect_device (str): Where the results of all processes are gathered, 'cpu' or 'gpu'.
             Defaults to 'cpu'.
-        prefix (str, optional): Goes before the names of the results. Defaults to None, which
-            stands for 'attribute'.
+        prefix (str, optional): Goes before the names of the results; None stands for
+            'attribute'. Defaults to None.
 
     Raises:
         TypeError: If a number is none.

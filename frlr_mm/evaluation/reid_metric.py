@@ -27,8 +27,8 @@ class ReIDMetric(BaseMetric):
         topk (Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
         collect_device (str): Where results of different ranks meet: 'cpu' or 'gpu'. Defaults to
             'cpu'.
-        prefix (str, optional): What stands before the names of the metrics. Defaults to None,
-            'reid'.
+        prefix (str, optional): What stands before the names of the metrics; None stands for
+            'reid'. Defaults to None.
 
     Raises:
         ValueError: If a sample lacks a field, a set is empty, a feature is not finite, or no

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_GLYPHS = {
@@ -29,6 +30,8 @@ def run_tool(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *args):
+        # A new process has no logger; an old one would write to a stream that is closed by now.
+        MMLogger._instance_dict.clear()
         monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools' / name), *map(str, args)])
         status = 0
         try:

@@ -44,8 +44,8 @@ class BNNeckHead(LinearClsHead):
 
         Args:
             feats (tuple[Tensor]): What the neck returns; the last (N, in_channels) counts.
-            data_samples (list[DataSample | None], optional): Where to set it. Defaults to None,
-                new samples.
+            data_samples (list[DataSample | None], optional): Where to set it; None stands
+                for new samples. Defaults to None.
 
         Returns:
             list[DataSample]: The samples, with ``feature`` (in_channels,).
