@@ -66,11 +66,10 @@ def _draw(rows: list[dict], path: Path) -> None:
         values = ([1e3 * float(row['p50_ms']) / int(row['N']) for row in mine],
                   [int(row['peak_bytes']) / int(row['N']) / 1024 for row in mine])
         ours = name in ('ss_lr', 'hs_lr')
-        style = dict(
-            marker='osD^vP*Xhd<>'[i % 12], markersize=5, color=plt.get_cmap('tab20')(i * 2 % 19),
-            linewidth=2.5 if ours else 1, linestyle='-' if ours else '--')
         for panel, value in zip(panels, values):
-            panel.loglog(classes, value, label=name, **style)
+            panel.loglog(classes, value, marker='osD^vP*Xhd<>'[i % 12], markersize=5, label=name,
+                         color=plt.get_cmap('tab20')(2 * i % 20 + i // 10), linewidth=2.5 if ours else 1,
+                         linestyle='-' if ours else '--')
     panels[0].set_ylabel('forward and backward, µs per image')
     panels[1].set_ylabel('peak memory beyond the logits, KiB per image')
     for panel in panels:
