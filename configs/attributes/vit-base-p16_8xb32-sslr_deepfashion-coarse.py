@@ -3,7 +3,7 @@ _base_ = './vit-base-p16_8xb32-lr_deepfashion-coarse.py'
 # About 5 positives an image: with this weight each counts as much as a negative.
 model = dict(
     head=dict(
-        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.5, pos_weight=[5.0] * 1000)
+        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25, pos_weight=[5.0] * 1000)
     )
 )
 
