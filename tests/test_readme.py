@@ -1,0 +1,54 @@
+"""The README's commands name what is there, and its Python runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, DefaultScope
+
+import frlr_mm  # noqa: F401 (mends what reads `mmpretrain::` in a config)
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text()
+PYTHON = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+COMMANDS = re.findall(r'^(?:[A-Z_]+=\S+ )*((?:python|bash) tools/.+)$', README, re.MULTILINE)
+COMMANDS += re.findall(r'`(python tools/[^`]+)`', README)
+
+
+def test_config_of_five_lines(tmp_path):
+    five_lines, annealed = PYTHON[:2]
+    assert len(five_lines.splitlines()) == 5
+    path = tmp_path / 'config.py'
+    # The second piece goes in place of the loss of the first.
+    path.write_text(
+        '\n'.join([*five_lines.splitlines()[:-1], annealed, five_lines.splitlines()[-1]])
+    )
+    for text in (five_lines, path.read_text()):
+        path.write_text(text)
+        cfg = Config.fromfile(path)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            head = MODELS.build(cfg.model.head)
+        assert type(head.loss_module).__name__ == cfg.loss.type
+        for hook in cfg.get('custom_hooks', []):
+            HOOKS.build(hook)
+    assert cfg.loss.type == 'HSLRLoss' and 'custom_hooks' in cfg
+
+
+def test_functions_without_mmengine():
+    namespace = {}
+    exec(PYTHON[2], namespace)
+    assert namespace['cls_score'].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_command_names_files_that_exist(command):
+    words = [word for word in command.split() if word.startswith(('tools/', 'configs/'))]
+    assert words
+    assert [word for word in words if not (ROOT / word).is_file()] == []
+
+
+@pytest.mark.parametrize('page', [ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')], ids=str)
+def test_links_lead_somewhere(page):
+    links = re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
