@@ -251,7 +251,8 @@ def test_takes_a_training_step(name):
     reduced = [v for prefix, v in REDUCED_BACKBONES.items() if name.startswith(prefix)]
     for backbone in reduced:
         cfg.model.backbone.update(backbone)
-    if (cfg.model.backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if isinstance(init_cfg, dict) and init_cfg['type'] == 'Pretrained':
         cfg.model.backbone.init_cfg = None  # weights that would be downloaded
     model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
     model.init_weights()
