@@ -49,7 +49,7 @@ def ss_lr_loss(
     with :math:`p = \mathrm{sigmoid}(x)` and :math:`s(x) = \log(1 + e^x)`, so that
     :math:`s(-x) = -\log p` and :math:`s(x) = -\log(1 - p)`. The gradient also flows through the
     weight :math:`p^\gamma`. N is the number of images, C the number of classes. Plain logistic
-    regression, summed over the classes, is ``gamma=0, alpha='sum'``.
+    regression of single labels, summed over the classes, is ``gamma=0, alpha='sum'``.
 
     An entry of a dense label below 0 is unknown and takes part in neither term. Where processes
     train together, the normalisers of dense labels are those of the joined batch; every rank then
