@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import mmpretrain
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -147,3 +148,13 @@ def build_runner(cfg: Config) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     ignore_known_log_lines(runner.logger)
     return runner
+
+
+def leave_process_group() -> None:
+    """End what the processes of a run share, once it is done.
+
+    Left to the interpreter's exit, the threads of a process group may still run when their owner
+    goes, and the process aborts after all its work.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()

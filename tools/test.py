@@ -6,6 +6,7 @@ from mmengine.evaluator import DumpResults
 from frlr_mm.cli import (
     build_runner,
     check_checkpoint,
+    leave_process_group,
     load_stock_tool,
     one_line_errors,
     read_config,
@@ -29,6 +30,7 @@ def main() -> None:
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
+    leave_process_group()
 
 
 if __name__ == '__main__':

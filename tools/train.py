@@ -3,6 +3,7 @@
 from frlr_mm.cli import (
     build_runner,
     check_checkpoint,
+    leave_process_group,
     load_stock_tool,
     one_line_errors,
     read_config,
@@ -21,6 +22,7 @@ def main() -> None:
         # Built here rather than in `train`, so that missing data is one line as well.
         _ = runner.train_loop, runner.val_loop
     runner.train()
+    leave_process_group()
 
 
 if __name__ == '__main__':
