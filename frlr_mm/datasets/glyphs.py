@@ -5,6 +5,7 @@ import math
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -66,6 +67,8 @@ class GlyphDataset(BaseDataset):
         task (str): 'categories', 'identification' or 'attributes'. Defaults to 'categories'.
         data_root (str): The folder of the rendered images, made where it is missing. Defaults to
             'data/glyphs'.
+        faces (Sequence[str], optional): The faces to keep, of those of the split: to tune on faces
+            that are held out of the training ones. Defaults to None.
         metainfo (dict, optional): Further meta information. Defaults to None.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
@@ -88,6 +91,7 @@ class GlyphDataset(BaseDataset):
         seed: int = 0,
         task: str = 'categories',
         data_root: str = 'data/glyphs',
+        faces: Optional[Sequence[str]] = None,
         metainfo: Optional[dict] = None,
         **kwargs: Any,
     ) -> None:
@@ -124,6 +128,11 @@ class GlyphDataset(BaseDataset):
             self.faces = tuple(FACES[self.source])
             self.characters = characters[:num_classes]
             task_metainfo = dict(classes=self.characters)
+        self.kept_faces = self.faces if faces is None else tuple(faces)
+        if not self.kept_faces or not set(self.kept_faces) <= set(self.faces):
+            raise ValueError(
+                f'Expected `faces` to be some of {self.faces}, but got {self.kept_faces}'
+            )
         super().__init__(
             ann_file='', metainfo=task_metainfo | (metainfo or {}), data_root=data_root, **kwargs
         )
@@ -156,7 +165,9 @@ class GlyphDataset(BaseDataset):
             )
             for image, (label, face) in zip(images, samples, strict=True)
         ]
-        return self._identify(data_list) if self.task == 'identification' else data_list
+        if self.task == 'identification':
+            data_list = self._identify(data_list)
+        return [info for info in data_list if info['face'] in self.kept_faces]
 
     def _identify(self, data_list: list[dict]) -> list[dict]:
         """Add cameras and queries, and keep the images of the split, queries first."""
@@ -226,7 +237,7 @@ class GlyphDataset(BaseDataset):
         """Return the lines that ``print(dataset)`` adds."""
         return [
             f'Task: \t{self.task}',
-            f'Split: \t{self.split} ({len(self.faces)} faces)',
+            f'Split: \t{self.split} ({len(self.kept_faces)} faces)',
             f'Images of a character in a face: \t{self.samples_per_face}',
             f'Kept in: \t{self.cache_file}',
         ]

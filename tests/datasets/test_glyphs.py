@@ -154,6 +154,8 @@ def test_changed_font(fonts, tmp_path):
         (dict(samples_per_face=True), '`samples_per_face`.*True'),
         (dict(seed=-1), '`seed`.*-1'),
         (dict(seed='0'), "`seed`.*'0'"),
+        (dict(faces=[]), r'`faces`.*DejaVuSans.*\(\)'),
+        (dict(faces=['DejaVuSans-BoldOblique']), '`faces`.*BoldOblique'),
     ],
 )
 def test_bad_argument(tmp_path, changes, message):
@@ -205,6 +207,15 @@ def test_base_arguments(data_root):
     assert dataset.metainfo['note'] == 'x' and glyph_characters()[:4] == dataset.CLASSES
     dataset.full_init()
     assert len(dataset) == 5
+
+
+def test_keeps_the_named_faces(data_root):
+    names = ['DejaVuSerif', 'DejaVuSans-Bold']
+    whole, kept = load(data_root), load(data_root, faces=names)
+    chosen = [item['face'] in names for item in whole]
+    assert sum(chosen) == len(kept) == 4 * 2 * 2
+    np.testing.assert_array_equal(images(kept), images(whole)[chosen])
+    assert kept.cache_file == whole.cache_file and '(2 faces)' in repr(kept)
 
 
 def test_repr(data_root):
