@@ -6,9 +6,11 @@ ViT-B/16 has 2 of its 12 layers; ResNets are whole. Stock weights are not downlo
 
 import copy
 import functools
+import logging
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mmpretrain
@@ -19,9 +21,10 @@ import yaml
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.functional import num_selected
 
 from .datasets.deepfashion_fixtures import write_coarse, write_fine, write_images
@@ -233,22 +236,59 @@ def test_only_our_losses_get_unknown_labels(name):
 
 
 @pytest.mark.parametrize('name', ATTRIBUTE_RECIPES)
-def test_weight_of_the_positives_agrees_with_the_prior(name):
+def test_weight_of_the_positives_is_the_same_for_a_data_set(name):
     cfg = load(name)
-    head = cfg.model.head
+    loss = cfg.model.head.loss
     if loss_of(name) in ('hslr', 'sslr'):
-        # An image has C * prior positives; with that weight each counts as much as a negative.
-        expected = head.num_classes * head.init_cfg.bias_prob
-        assert head.loss.pos_weight == pytest.approx([expected] * head.num_classes, rel=0.05)
+        # With the number of positives of an image each of them counts as much as a negative.
+        other = load(name.replace(f'-{loss_of(name)}_', '-hslr_')).model.head.loss
+        assert loss.pos_weight == other.pos_weight
+        assert loss.pos_weight == [loss.pos_weight[0]] * cfg.model.head.num_classes
+    else:
+        assert 'pos_weight' not in loss
+
+
+def test_weight_of_the_positives_of_the_glyphs(roots):
+    """The one data set whose annotations are at hand; every split has about the same."""
+    cfg = shrink(load('resnet18_b128-hslr_glyphs-attr'), roots)
+    cfg.train_dataloader.dataset.pop('indices')
+    counts = count_labels(DATASETS.build(cfg.train_dataloader.dataset), 35)
+    mean = counts.positive.sum() / counts.num_images
+    assert cfg.model.head.loss.pos_weight == pytest.approx([mean] * 35, rel=0.05)
 
 
 @pytest.mark.parametrize('name', [name for name in RECIPES if '-sr_' not in name])
 def test_starts_from_the_prior(name):
+    """Several labels: from the annotations; one label: 1 / C, with no hook."""
     cfg = load(name)
-    prior = cfg.model.head.init_cfg.bias_prob
-    if name not in ATTRIBUTE_RECIPES:
-        assert prior == 1 / cfg.model.head.num_classes
-    assert 0 < prior < 0.5
+    hooks = [h for h in cfg.get('custom_hooks', []) if h['type'] == 'PriorBiasHook']
+    if name in ATTRIBUTE_RECIPES:
+        assert hooks == [dict(type='PriorBiasHook')]
+        assert 'bias_prob' not in cfg.model.head.init_cfg
+    else:
+        assert not hooks
+        assert cfg.model.head.init_cfg.bias_prob == 1 / cfg.model.head.num_classes
+
+
+@pytest.mark.parametrize('name', [name for name in ATTRIBUTE_RECIPES if loss_of(name) == 'lr'])
+def test_bias_is_the_prior_of_the_annotations(name, roots, mmpretrain_scope):
+    cfg = shrink(load(name), roots)
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    runner = SimpleNamespace(
+        model=model, train_dataloader=SimpleNamespace(dataset=dataset), logger=logging.getLogger()
+    )
+    HOOKS.build(cfg.custom_hooks[0]).before_train(runner)
+    positive = np.zeros(model.head.num_classes)
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        positive += (
+            info['gt_score'] if 'gt_score' in info else np.isin(range(20), info['gt_label'])
+        )
+    prior = (positive + positive.mean() / len(dataset)) / (len(dataset) + 1)
+    torch.testing.assert_close(
+        model.head.fc.bias.sigmoid().detach(), torch.tensor(prior, dtype=torch.float32)
+    )
 
 
 @pytest.mark.parametrize('name', RECIPES)

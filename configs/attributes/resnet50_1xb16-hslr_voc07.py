@@ -9,5 +9,6 @@ model = dict(
 
 # From all negatives to the hardest 50 % over the first 80 % of training.
 custom_hooks = [
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.5, end=16)
+    dict(type='PriorBiasHook'),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.5, end=16),
 ]

@@ -5,8 +5,10 @@ _base_ = [
 ]
 custom_imports = dict(imports=['frlr_mm'])
 
-# The bias starts at the prior: about 1.5 of 20 classes an image.
-model = dict(head=dict(num_classes=20, init_cfg=dict(bias_prob=0.073)))
+model = dict(head=dict(num_classes=20))
+
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = [dict(type='PriorBiasHook')]
 
 # The schedule of the stock CSRA recipe. The learning rate of the head is ten times the base one.
 optim_wrapper = dict(

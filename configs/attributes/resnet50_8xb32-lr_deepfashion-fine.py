@@ -6,5 +6,7 @@ _base_ = [
 ]
 custom_imports = dict(imports=['frlr_mm'])
 
-# The bias starts at the prior.
-model = dict(head=dict(num_classes=26, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
+model = dict(head=dict(num_classes=26))
+
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = [dict(type='PriorBiasHook')]

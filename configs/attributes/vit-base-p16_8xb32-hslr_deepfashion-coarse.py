@@ -11,5 +11,6 @@ train_dataloader = dict(dataset=dict(unknown='keep'))
 
 # From all negatives to the hardest 10 % over the first 80 % of training.
 custom_hooks = [
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.1, end=16)
+    dict(type='PriorBiasHook'),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.1, end=16),
 ]

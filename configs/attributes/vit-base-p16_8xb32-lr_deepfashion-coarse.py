@@ -6,8 +6,10 @@ _base_ = [
 ]
 custom_imports = dict(imports=['frlr_mm'])
 
-# The bias starts at the prior.
-model = dict(head=dict(num_classes=1000, init_cfg=dict(bias_prob={{_base_.label_frequency}})))
+model = dict(head=dict(num_classes=1000))
+
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = [dict(type='PriorBiasHook')]
 
 # The stock losses know no unknown labels.
 train_dataloader = dict(dataset=dict(unknown='negative'))

@@ -6,8 +6,7 @@ _base_ = [
 ]
 custom_imports = dict(imports=['frlr_mm'])
 
-# Plain logistic regression: the stock binary cross-entropy, summed over the attributes. The bias
-# starts at the prior.
+# Plain logistic regression: the stock binary cross-entropy, summed over the attributes.
 model = dict(
     head=dict(
         _delete_=True,
@@ -15,8 +14,9 @@ model = dict(
         num_classes=35,
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-        init_cfg=dict(
-            type='Normal', layer='Linear', std=0.01, bias_prob={{_base_.label_frequency}}
-        ),
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01),
     )
 )
+
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = [dict(type='PriorBiasHook')]

@@ -1,5 +1,6 @@
 """mmengine hooks of the losses."""
 
 from .focus_annealing_hook import FocusAnnealingHook
+from .prior_bias_hook import PriorBiasHook
 
-__all__ = ['FocusAnnealingHook']
+__all__ = ['FocusAnnealingHook', 'PriorBiasHook']

@@ -1,8 +1,5 @@
 dataset_type = 'DeepFashionAttribute'
 data_root = 'data/deepfashion'
-# The share of positives that the classifier starts from: about 5 of 1,000 attributes an image. An
-# assumption, not a measurement; docs/attributes.md has the command that measures it.
-label_frequency = 0.005
 data_preprocessor = dict(
     num_classes=1000,
     # RGB format normalization parameters

@@ -1,8 +1,6 @@
 # Built-in data: 35 attributes of characters in twelve faces; test characters are never trained on.
 dataset_type = 'GlyphDataset'
 data_root = 'data/glyphs'
-# The share of positives in the training split, over all attributes (docs/attributes.md).
-label_frequency = 0.104
 data_preprocessor = dict(
     num_classes=35,
     mean=[15.0, 15.0, 15.0],

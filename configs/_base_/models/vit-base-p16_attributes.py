@@ -20,7 +20,6 @@ model = dict(
         in_channels=768,
         # plain logistic regression, summed over the attributes
         loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-        # a recipe adds bias_prob, the prior
         init_cfg=dict(type='Normal', layer='Linear', std=0.01),
     ),
 )

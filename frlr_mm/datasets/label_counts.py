@@ -1,0 +1,105 @@
+"""How often each label occurs in a data set, and the prior that follows from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What the annotations of a data set of C classes add up to.
+
+    Args:
+        positive (np.ndarray): The number of positive labels of each class, float64 (C,). A soft
+            label counts as what it is.
+        unknown (np.ndarray): The number of unknown labels of each class, int64 (C,).
+        num_images (int): The number of images.
+    """
+
+    positive: np.ndarray
+    unknown: np.ndarray
+    num_images: int
+
+    @property
+    def known(self) -> np.ndarray:
+        """The number of known labels of each class, int64 (C,)."""
+        return self.num_images - self.unknown
+
+    @property
+    def mean_share(self) -> float:
+        """The share of positives among all known labels; 0 where none is known."""
+        return float(self.positive.sum() / max(self.known.sum(), 1))
+
+    def prior(self) -> np.ndarray:
+        """Return the smoothed share of positives of each class.
+
+        As if there were one more image, labelled with the mean share m of all classes:
+        (positive + m) / (known + 1). So no share is 0 or 1, a class of which nothing is known has
+        m, and the shares of single labels add up to 1.
+
+        Returns:
+            np.ndarray: float64 (C,) in (0, 1).
+
+        Raises:
+            ValueError: If no label or every known label is positive.
+        """
+        mean = self.mean_share
+        if not 0 < mean < 1:
+            raise ValueError(
+                'Expected both positive and negative labels in the annotations, but '
+                f'{self.positive.sum():g} of {self.known.sum()} known labels are positive'
+            )
+        return (self.positive + mean) / (self.known + 1)
+
+
+def count_labels(dataset: Any, num_classes: int) -> LabelCounts:
+    """Count the labels of a data set; no image is read.
+
+    Args:
+        dataset (BaseDataset): A data set of mmengine or a wrapper of one, with ``gt_score`` or
+            ``gt_label`` in what its ``get_data_info`` returns. Where a wrapper repeats images,
+            they count as often as training sees them.
+        num_classes (int): The number of classes C.
+
+    Returns:
+        LabelCounts: The counts. ``gt_score`` below 0 is unknown.
+
+    Raises:
+        TypeError: If the data set has no ``get_data_info``.
+        ValueError: If an image has no label, or one that does not fit C classes.
+    """
+    name = type(dataset).__name__
+    if not hasattr(dataset, 'get_data_info'):
+        raise TypeError(
+            f'Expected `dataset` to have annotations, by a method `get_data_info`, but got {name}'
+        )
+    positive = np.zeros(num_classes)
+    unknown = np.zeros(num_classes, np.int64)
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        score, label = info.get('gt_score'), info.get('gt_label')
+        if score is not None:  # heads prefer it, too
+            score = np.asarray(score)
+            if score.shape != (num_classes,):
+                raise ValueError(
+                    f'Expected `gt_score` of image {i} of {name} to have shape ({num_classes},), '
+                    f'but got {score.shape}'
+                )
+            is_unknown = score < 0
+            unknown += is_unknown
+            positive += np.where(is_unknown, 0, score)
+        elif label is not None:
+            indices = np.atleast_1d(label).astype(np.int64)
+            if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
+                raise ValueError(
+                    f'Expected `gt_label` of image {i} of {name} to be in [0, {num_classes}), '
+                    f'but got {label}'
+                )
+            positive[indices] += 1
+        else:
+            raise ValueError(
+                f'Expected image {i} of {name} to have `gt_score` or `gt_label`, but it has '
+                f'{sorted(info)}'
+            )
+    return LabelCounts(positive, unknown, len(dataset))

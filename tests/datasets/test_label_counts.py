@@ -1,0 +1,117 @@
+"""Counting labels: by hand, in every wrapper, in our data sets and the stock ones."""
+
+import re
+
+import numpy as np
+import pytest
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmpretrain.datasets import KFoldDataset
+
+from frlr_mm.datasets import DeepFashionAttribute
+from frlr_mm.datasets.label_counts import LabelCounts, count_labels
+
+from .deepfashion_fixtures import write_coarse
+
+SCORES = np.array([[1, 0, -1], [1, -1, -1], [0.25, 0, -1], [1, 1, -1]], np.float32)
+LABELS = [0, 1, 2, 0]
+
+
+class Labelled(BaseDataset):
+    """A data set of given labels."""
+
+    def __init__(self, labels, key='gt_label'):
+        self.infos = [{key: label} for label in labels]
+        super().__init__(metainfo=dict(classes=('a', 'b', 'c')))
+
+    def load_data_list(self):
+        return self.infos
+
+    def get_cat_ids(self, idx):
+        return np.atleast_1d(self.get_data_info(idx)['gt_label']).tolist()
+
+
+def test_scores_soft_and_unknown():
+    counts = count_labels(Labelled(SCORES, 'gt_score'), 3)
+    assert counts.positive.tolist() == [3.25, 1, 0]
+    assert counts.unknown.tolist() == [0, 1, 4]
+    assert counts.known.tolist() == [4, 3, 0]
+    assert counts.num_images == 4
+    assert counts.mean_share == 4.25 / 7
+
+
+@pytest.mark.parametrize(
+    'labels',
+    [
+        [[0, 2], [], [2], [2, 2]],
+        [np.array([0, 2]), np.array([], np.int64), np.array([2]), np.array([2, 2])],
+    ],
+)
+def test_lists_of_labels(labels):
+    counts = count_labels(Labelled(labels), 3)
+    assert counts.positive.tolist() == [1, 0, 3]
+    assert not counts.unknown.any()
+
+
+def test_prior():
+    """One more image, of the mean share: by hand."""
+    mean = 4.25 / 7
+    prior = count_labels(Labelled(SCORES, 'gt_score'), 3).prior()
+    assert prior == pytest.approx([(3.25 + mean) / 5, (1 + mean) / 4, mean])
+
+
+def test_prior_of_single_labels_adds_up_to_one():
+    prior = count_labels(Labelled([0, 0, np.int64(1), 0]), 3).prior()
+    assert prior == pytest.approx([(3 + 1 / 3) / 5, (1 + 1 / 3) / 5, (1 / 3) / 5])
+    assert prior.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ('wrap', 'expected'),
+    [
+        (lambda d: ConcatDataset([d, Labelled([1])]), [2, 2, 1]),
+        (lambda d: RepeatDataset(d, 3), [6, 3, 3]),
+        # The rarer two classes come twice: as often as training sees them.
+        (lambda d: ClassBalancedDataset(d, 0.5), [2, 2, 2]),
+        (lambda d: KFoldDataset(dict(type=Labelled, labels=LABELS), num_splits=4), [1, 1, 1]),
+    ],
+)
+def test_wrappers(wrap, expected):
+    dataset = wrap(Labelled(LABELS))
+    counts = count_labels(dataset, 3)
+    seen = [np.atleast_1d(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))]
+    assert counts.positive.tolist() == [sum((s == c).sum() for s in seen) for c in range(3)]
+    assert counts.positive.tolist() == expected
+    assert counts.num_images == len(dataset)
+
+
+@pytest.mark.parametrize('unknown', ['keep', 'negative'])
+def test_deepfashion(tmp_path, unknown):
+    labels = np.random.default_rng(0).choice((1, -1, 0), (12, 7))
+    write_coarse(tmp_path, labels)
+    mine = labels[::3]
+    counts = count_labels(DeepFashionAttribute(str(tmp_path), 'train', unknown=unknown), 7)
+    assert counts.positive.tolist() == (mine == 1).sum(0).tolist()
+    num_unknown = (mine == 0).sum(0) if unknown == 'keep' else np.zeros(7)
+    assert counts.unknown.tolist() == num_unknown.tolist()
+
+
+@pytest.mark.parametrize(
+    ('error', 'dataset', 'message'),
+    [
+        (TypeError, [dict(gt_label=0)], '`dataset`.*get_data_info.*list'),
+        (ValueError, Labelled([0, 3]), r'`gt_label` of image 1 of Labelled.*\[0, 3\).*3'),
+        (ValueError, Labelled([[0, -1]]), r'`gt_label` of image 0.*\[0, -1\]'),
+        (ValueError, Labelled([[0.0] * 4], 'gt_score'), r'`gt_score` of image 0.*\(3,\).*\(4,\)'),
+        (ValueError, Labelled([1], 'label'), "image 0 of Labelled.*`gt_score`.*'label'"),
+    ],
+)
+def test_refuses(error, dataset, message):
+    with pytest.raises(error, match=message):
+        count_labels(dataset, 3)
+
+
+@pytest.mark.parametrize('share', [0, 1])
+def test_no_prior_without_both_kinds_of_labels(share):
+    counts = LabelCounts(np.full(3, 5.0 * share), np.zeros(3, np.int64), 5)
+    with pytest.raises(ValueError, match=re.escape(f'but {15 * share} of 15 known labels')):
+        counts.prior()
