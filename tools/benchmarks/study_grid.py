@@ -150,7 +150,8 @@ def make_config(run: Run, data_root: str) -> Config:
     epochs = settings.pop('epochs', JOBS[run.job][2])
     suffix = dict(categories='', identification='-id', attributes='-attr')[run.kind]
     cfg = Config.fromfile(ROOT / f'configs/glyphs/resnet18_b128-{run.loss}_glyphs{suffix}.py')
-    cfg.merge_from_dict(dict(model=dict(backbone=BACKBONE)))
+    # A copy: merging takes `_delete_` out of it.
+    cfg.merge_from_dict(dict(model=dict(backbone=dict(BACKBONE))))
     cfg.optim_wrapper.optimizer.update(
         lr=settings.pop('lr'), weight_decay=settings.pop('weight_decay')
     )
