@@ -33,9 +33,9 @@ PREFIX = 'train/distraction'
 class NegativeClassDistractionHook(Hook):
     """Log what positives and negatives have of the loss and of its gradient on the logits.
 
-    At each ``interval``-th iteration the loss is evaluated once more on the batch's logits, cut
-    off from the model; training is the same with and without. Of the batch of this process, it
-    sends to the message hub, below ``train/distraction/``:
+    At the first and each ``interval``-th iteration the loss is evaluated once more on the batch's
+    logits, cut off from the model; training is the same with and without. Of the batch of this
+    process, it sends to the message hub, below ``train/distraction/``:
 
     - ``positive_term``, ``negative_term``: the two parts of the loss, mean over images,
     - ``negative_share``: the share of the gradient that goes to negatives, by its L1 norm,
@@ -78,7 +78,7 @@ class NegativeClassDistractionHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         """Listen to the loss, in the iterations that count."""
-        if runner.iter % self.interval == 0 and self._loss is not None:
+        if self._is_due(runner) and self._loss is not None:
             self._handle = self._loss.register_forward_hook(self._evaluate, with_kwargs=True)
 
     def after_train_iter(
@@ -89,7 +89,7 @@ class NegativeClassDistractionHook(Hook):
         outputs: Optional[dict] = None,
     ) -> None:
         """Send the values to the message hub."""
-        if runner.iter % self.interval != 0:
+        if not self._is_due(runner):
             return
         if self._handle is not None:
             self._handle.remove()
@@ -107,6 +107,10 @@ class NegativeClassDistractionHook(Hook):
             if math.isfinite(number):
                 runner.message_hub.update_scalar(f'{PREFIX}/{name}', number)
         self._values = {}
+
+    def _is_due(self, runner: Runner) -> bool:
+        # The iterations that a logger of the same interval shows, and the start.
+        return runner.iter == 0 or self.every_n_train_iters(runner, self.interval)
 
     def _evaluate(self, loss: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
         self._handle.remove()  # the first call of an iteration counts

@@ -136,7 +136,7 @@ def test_training_is_the_same_with_and_without_the_monitor(results, name):
 def test_each_rank_watches_its_part_of_the_joined_batch(results, name):
     """Positives weigh as they do in training: all ranks' together are the normaliser."""
     logged = [result[name, 2][2] for result in results]
-    assert all(len(values) == 3 for values in logged[0].values())  # of six iterations
+    assert all(len(values) == 4 for values in logged[0].values())  # of six iterations
     assert set(logged[0]) == set(logged[1]) and len(logged[0]) == (5 if name == 'hs_lr' else 4)
     assert logged[0]['negative_share'] != logged[1]['negative_share']
 

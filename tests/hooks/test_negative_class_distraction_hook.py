@@ -197,32 +197,31 @@ def test_training_is_the_same_with_and_without(tmp_path, name):
 
 @pytest.mark.parametrize('wrapper', ['OptimWrapper', 'CPUAmpOptimWrapper'])
 def test_training_by_the_runner(tmp_path, wrapper):
-    """Every second iteration, with values of the real logits; where mmengine shows them."""
+    """The first and every second iteration, by the real logits; where mmengine shows them."""
     logits = make_logits(BATCH_SIZE, NUM_CLASSES)
     model, hook = Model(LOSSES['hs_lr'][0], logits), HOOK | dict(interval=2)
     runner = train(tmp_path, model, [hook], max_epochs=2, type=wrapper)
     labels = make_label('index', NUM_IMAGES, NUM_CLASSES).view(3, BATCH_SIZE)
     found = history(runner)
     assert len(found) == 5
-    for i, batch in enumerate((0, 2, 1)):  # iterations 0, 2 and 4
+    for i, batch in enumerate((0, 1, 0, 2)):  # of iterations 0, 1, 3 and 5
         expected = distraction_naive('hs_lr', logits, labels[batch], **LOSSES['hs_lr'][1])
         assert {name: values[i] for name, values in found.items()} == pytest.approx(expected)
-    assert all(len(values) == 3 for values in found.values())
+    assert all(len(values) == 4 for values in found.values())
 
     logs = next(tmp_path.glob('*/*.log')).read_text()
     shown = re.findall(r'Epoch\(train\).* distraction/negative_share: (\d\.\d+)', logs)
     share = found['negative_share']
-    assert shown == [f'{share[i // 2]:.4f}' for i in range(6)]  # the newest, not a mean
+    assert shown == [f'{share[i]:.4f}' for i in (0, 1, 1, 2, 2, 3)]  # the newest, not a mean
     lines = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    assert (
-        json.loads(lines[2])['distraction/effective_negatives'] == found['effective_negatives'][1]
-    )
+    effective = json.loads(lines[3])['distraction/effective_negatives']
+    assert effective == found['effective_negatives'][2]
 
 
 def test_default_interval(tmp_path):
     hook = dict(type='NegativeClassDistractionHook')
     runner = train(tmp_path, Model(dict(type='SSLRLoss')), [hook], max_epochs=20)
-    assert len(history(runner)['negative_share']) == 2  # of 60 iterations
+    assert len(history(runner)['negative_share']) == 2  # iterations 0 and 49 of 60
 
 
 def test_loss_that_is_not_called_is_told_once(tmp_path):
