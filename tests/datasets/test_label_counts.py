@@ -21,7 +21,7 @@ class Labelled(BaseDataset):
 
     def __init__(self, labels, key='gt_label'):
         self.infos = [{key: label} for label in labels]
-        super().__init__(metainfo=dict(classes=('a', 'b', 'c')))
+        super().__init__(metainfo=dict(classes=('a', 'b', 'c')), serialize_data=False)
 
     def load_data_list(self):
         return self.infos

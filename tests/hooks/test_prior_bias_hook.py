@@ -59,7 +59,7 @@ def make_runner(work_dir, model=None, hooks=(), dataset=None, max_epochs=1, **kw
         work_dir=str(work_dir),
         train_dataloader=dict(
             batch_size=2,
-            dataset=Attributes() if dataset is None else dataset,
+            dataset=Attributes(serialize_data=False) if dataset is None else dataset,
             collate_fn=dict(type='default_collate'),
             sampler=dict(type='DefaultSampler', shuffle=True, seed=0),
         ),
@@ -171,7 +171,10 @@ def test_wrapped_model(tmp_path):
 
 
 def test_wrapped_data_set(tmp_path):
-    runner = train(tmp_path, dataset=dict(type='RepeatDataset', dataset=Attributes(), times=2))
+    runner = train(
+        tmp_path,
+        dataset=dict(type='RepeatDataset', dataset=Attributes(serialize_data=False), times=2),
+    )
     prior = torch.tensor([(6 + MEAN) / 9, (2 + MEAN) / 7, (2 + MEAN) / 5])
     torch.testing.assert_close(runner.record.bias, log_odds(prior))
 
@@ -185,7 +188,7 @@ def test_single_labels(tmp_path):
                 for i, info in enumerate(infos)
             ]
 
-    runner = train(tmp_path, dataset=Categories())
+    runner = train(tmp_path, dataset=Categories(serialize_data=False))
     prior = torch.tensor([(2 + 1 / 3) / 5, (2 + 1 / 3) / 5, (1 / 3) / 5])
     torch.testing.assert_close(runner.record.bias, log_odds(prior))
 

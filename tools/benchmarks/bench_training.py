@@ -1,9 +1,10 @@
 """Measure whole training steps of a recipe and of its stock twin, taking turns in one process.
 
 Forward, backward and optimizer step on random images that are there already: data loading is not
-part of it. Rows are appended to docs/results/bench_training.csv. Without --recipe, a small ResNet
-on 32 x 32 images is measured on the CPU, ResNet-50 and ViT-B/16 on a GPU. Time is the CPU time of
-the thread where one thread computes, else wall time.
+part of it. Rows are appended to docs/results/bench_training.csv. A recipe with a hook is named
+"CONFIG + HOOK NAME=INT ..." and takes at least `interval` steps in a round. Without --recipe, a
+small ResNet on 32 x 32 images is measured on the CPU, ResNet-50 and ViT-B/16 on a GPU. Time is the
+CPU time of the thread where one thread computes, else wall time.
 """
 
 import argparse
@@ -11,19 +12,24 @@ import csv
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from machine import describe, peak_memory
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from mmpretrain.utils import register_all_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-# recipe, its stock twin, images a step, their side
+MONITORED = 'configs/glyphs/resnet18_b128-hslr_glyphs.py + NegativeClassDistractionHook'
+
+# recipe, its stock twin or itself without a hook, images a step, their side
 CPU_CASES = [
     (
         'configs/glyphs/resnet18_b128-sslr_glyphs.py',
@@ -37,6 +43,8 @@ CPU_CASES = [
         128,
         32,
     ),
+    (MONITORED, 'configs/glyphs/resnet18_b128-hslr_glyphs.py', 128, 32),
+    (f'{MONITORED} interval=1', 'configs/glyphs/resnet18_b128-hslr_glyphs.py', 128, 32),
 ]
 CUDA_CASES = [
     ('configs/resnet50_frlr.py', 'mmpretrain::resnet/resnet50_8xb32_in1k.py', 64, 224),
@@ -50,9 +58,10 @@ CUDA_CASES = [
 
 
 class Recipe:
-    """A model and its optimizer, and a batch to train it with."""
+    """A model and its optimizer, and a batch to train it with; a hook, if it is named."""
 
-    def __init__(self, path: str, batch_size: int, side: int, device: str) -> None:
+    def __init__(self, name: str, batch_size: int, side: int, device: str) -> None:
+        path, _, hook = name.partition(' + ')
         cfg = Config.fromfile(path if '::' in path else ROOT / path)
         torch.manual_seed(0)
         self.model = MODELS.build(
@@ -65,15 +74,29 @@ class Recipe:
         images = torch.randint(256, (batch_size, 3, side, side), dtype=torch.uint8)
         samples = [DataSample().set_gt_label(i % num_classes) for i in range(batch_size)]
         self.batch = dict(inputs=images, data_samples=samples)
+        # What the hook knows of a Runner.
+        self.runner = SimpleNamespace(
+            model=self.model, iter=0, message_hub=MessageHub.get_instance(name)
+        )
+        self.hook = Hook()
+        if hook:
+            kind, *options = hook.split()
+            pairs = (option.split('=') for option in options)
+            self.hook = HOOKS.build(dict(type=kind, **{k: int(v) for k, v in pairs}))
+        self.hook.before_train(self.runner)
 
     def step(self) -> None:
+        self.hook.before_train_iter(self.runner, self.runner.iter)
         self.model.train_step(self.batch, self.optim_wrapper)
+        self.hook.after_train_iter(self.runner, self.runner.iter)
+        self.runner.iter += 1
 
 
 def measure(case: tuple, rounds: int, steps: int, device: str) -> list[dict]:
     """Return a row for the recipe and one for its twin."""
     path, twin, batch_size, side = case
     recipes = {name: Recipe(name, batch_size, side, device) for name in (twin, path)}
+    steps = max(steps, getattr(recipes[path].hook, 'interval', 1))
     one_thread = device == 'cpu' and torch.get_num_threads() == 1
     now = time.thread_time if one_thread else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in recipes}

@@ -57,7 +57,7 @@ def test_bench_training(tmp_path):
         '--out',
         str(tmp_path),
         '--recipe',
-        'configs/glyphs/resnet18_b128-hslr_glyphs.py',
+        'configs/glyphs/resnet18_b128-hslr_glyphs.py + NegativeClassDistractionHook interval=2',
         'configs/glyphs/resnet18_b128-sr_glyphs.py',
         '4',
         '32',
@@ -65,4 +65,5 @@ def test_bench_training(tmp_path):
     twin, recipe = read(tmp_path / 'bench_training.csv')
     assert float(twin['ratio_p50']) == 1 and float(recipe['ratio_p50']) > 0
     for row in (twin, recipe):
+        assert row['steps'] == '2'  # one in two is watched
         assert float(row['images_per_s']) > 0 and int(row['peak_bytes']) > 0
