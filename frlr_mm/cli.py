@@ -85,15 +85,19 @@ class _CheckedDictAction(DictAction):
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(errors: tuple[type[Exception], ...] = _CONFIG_ERRORS) -> Iterator[None]:
     """End the program with one line where a config, a path or an option is wrong.
 
     Only what reads and builds a run belongs inside; training keeps its tracebacks. With the
     environment variable ``FRLR_TRACEBACK=1`` these keep theirs as well.
+
+    Args:
+        errors (tuple[type[Exception], ...]): The errors that end in one line. Defaults to all that
+            a wrong config raises.
     """
     try:
         yield
-    except _CONFIG_ERRORS as error:
+    except errors as error:
         if os.environ.get('FRLR_TRACEBACK') == '1':
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
