@@ -13,7 +13,7 @@ from .files import decode_line, read_lines
 _CHUNK_BYTES = 16 << 20
 # No image has more pixels, and Python refuses to read thousands of digits.
 _NUMBER = re.compile('[0-9]{1,9}')
-_SPACE, _NEWLINE, _MINUS, _ZERO, _ONE = (ord(c) for c in ' \n-01')
+_SPACE, _TAB, _NEWLINE, _MINUS, _ZERO, _ONE = b' \t\n-01'
 
 Row = tuple[int, str]
 
@@ -179,11 +179,11 @@ def _parse_labels(
     here, after = text[:-1], text[1:]
     is_digit = (here == _ZERO) | (here == _ONE)
     is_minus = here == _MINUS
-    is_space = here <= _SPACE
+    # What `bytes.split` splits at: the space, and the five from the tab on (uint8 wraps around).
+    is_space = (text == _SPACE) | (text - _TAB < 5)
+    is_space, ends_label = is_space[:-1], is_space[1:]
     starts_label = np.concatenate([[False], is_space[:-1]])
-    is_right = (
-        is_space | (is_digit & (after <= _SPACE)) | (is_minus & starts_label & (after == _ONE))
-    )
+    is_right = is_space | (is_digit & ends_label) | (is_minus & starts_label & (after == _ONE))
     line_ends = np.flatnonzero(text == _NEWLINE)[1:]
     if not is_right.all():
         row = np.searchsorted(line_ends, is_right.argmin())
