@@ -5,7 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install clean
+# How long `make fuzz` feeds each reader, in seconds.
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test fuzz install clean
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
@@ -15,6 +18,16 @@ test: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --requirement requirements/fuzz.txt --constraint constraints.txt
+	mkdir -p build/fuzz
+	@for reader in $$($(BIN)/python tests/fuzz/fuzz_readers.py --list); do \
+	    echo "$$reader: $(FUZZ_SECONDS) s"; \
+	    $(BIN)/python tests/fuzz/fuzz_readers.py "$$reader" -max_total_time=$(FUZZ_SECONDS) \
+	        -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+	        -artifact_prefix=build/fuzz/ || exit 1; \
+	done
 
 install: $(STAMP)
 

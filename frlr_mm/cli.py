@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Optional
 
 import mmpretrain
 import torch.distributed as dist
@@ -85,15 +86,20 @@ class _CheckedDictAction(DictAction):
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(errors: Optional[tuple[type[Exception], ...]] = None) -> Iterator[None]:
     """End the program with one line where a config, a path or an option is wrong.
 
     Only what reads and builds a run belongs inside; training keeps its tracebacks. With the
     environment variable ``FRLR_TRACEBACK=1`` these keep theirs as well.
+
+    Args:
+        errors (tuple[type[Exception], ...], optional): The errors that end in one line; None are
+            all that a wrong config raises. Defaults to None.
     """
+    expected = errors or _CONFIG_ERRORS
     try:
         yield
-    except _CONFIG_ERRORS as error:
+    except expected as error:
         if os.environ.get('FRLR_TRACEBACK') == '1':
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error

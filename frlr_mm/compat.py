@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner.amp import autocast
+from mmengine.utils import digit_version
 
 
 def apply() -> None:
@@ -37,6 +39,7 @@ def apply() -> None:
     find_packages_without_pkg_resources()
     allow_checkpoint_types()
     load_urls_weights_only()
+    keep_checkpoints_from_running_code()
 
 
 def ignore_known_warnings() -> None:
@@ -150,6 +153,62 @@ def load_urls_weights_only() -> None:
     load_url = mmengine.runner.checkpoint.load_url
     if not isinstance(load_url, functools.partial):
         mmengine.runner.checkpoint.load_url = functools.partial(load_url, weights_only=True)
+
+
+def keep_checkpoints_from_running_code() -> None:
+    """Let no checkpoint run code, and say in one line what was refused and how to allow it.
+
+    - Resuming, mmengine runs ``meta['config']`` of a checkpoint as Python, to compare its
+      ``gpu_ids`` with the number of processes. It has not written that entry since its first
+      version, so it is dropped.
+    - torch's own refusal advises to load without restriction.
+
+    Can go when mmengine no longer runs that text.
+    """
+    loader = mmengine.runner.checkpoint.CheckpointLoader
+    original = loader.load_checkpoint.__func__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def load_checkpoint(
+        cls: type, filename: str, map_location: Any = None, logger: Any = 'current'
+    ) -> Any:
+        if digit_version(torch.__version__) < digit_version('2.6'):
+            print_log(
+                f'torch {torch.__version__} runs what a checkpoint says: load only what you trust',
+                logger,
+                logging.WARNING,
+            )
+        try:
+            checkpoint = original(cls, filename, map_location, logger)
+        except pickle.UnpicklingError as error:
+            raise pickle.UnpicklingError(_explain_refusal(filename, error)) from None
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        if isinstance(meta, dict) and meta.pop('config', None) is not None:
+            print_log(f'Ignored the config inside of {filename}', logger, logging.WARNING)
+        return checkpoint
+
+    loader.load_checkpoint = classmethod(load_checkpoint)
+
+
+def _explain_refusal(filename: str, error: pickle.UnpicklingError) -> str:
+    """Return what a checkpoint was refused for, and how to allow it on purpose."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(filename)
+    except Exception:  # of an older format, from http, made to confuse: torch names the first one
+        names = re.findall(r'(?:GLOBAL|class) ([\w.]+)', str(error))[:1]
+    if not names:
+        reason = ' '.join(
+            str(error).split('WeightsUnpickler error:')[-1].split('Check the')[0].split()
+        )
+        return f'Refused the checkpoint {filename}, which holds more than tensors: {reason}'
+    return (
+        f'Refused the checkpoint {filename}, which can run code: it holds '
+        f'{", ".join(sorted(names))} besides tensors and plain values. If you trust it, allow '
+        'these by torch.serialization.add_safe_globals([...]) in a module of your own that '
+        '`custom_imports` of the config names'
+    )
 
 
 @OPTIM_WRAPPERS.register_module()

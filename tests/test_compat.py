@@ -4,6 +4,8 @@ import os
 import pickle
 import sys
 import threading
+from fractions import Fraction
+from pathlib import PurePosixPath
 
 import mmengine.utils.package_utils
 import numpy as np
@@ -18,16 +20,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from frlr_mm import compat
-
-
-class Evil:
-    """A pickle that leaves a file where it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
+from tests.hostile import Evil
 
 
 class ReadsAttribute:
@@ -161,10 +154,47 @@ def test_malicious_checkpoint_from_http_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / 'created').exists()
 
 
+def test_refusal_names_what_is_missing_and_how_to_allow_it(tmp_path):
+    path = tmp_path / 'old.pth'
+    torch.save(dict(state_dict={}, meta=dict(a=PurePosixPath('x'), b=Fraction(1))), path)
+    with pytest.raises(pickle.UnpicklingError) as error:
+        CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    text = str(error.value)
+    assert str(path) in text and 'fractions.Fraction, pathlib.PurePosixPath' in text
+    assert 'add_safe_globals' in text and 'custom_imports' in text
+    assert 'weights_only' not in text  # torch advises to switch it off
+
+    with torch.serialization.safe_globals([PurePosixPath, Fraction]):
+        loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert loaded['meta'] == dict(a=PurePosixPath('x'), b=Fraction(1))
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_refusal_of_what_torch_never_wrote(tmp_path):
+    old, bare = tmp_path / 'old.pth', tmp_path / 'bare.pth'
+    torch.save(Evil(tmp_path / 'made'), old, _use_new_zipfile_serialization=False)
+    with pytest.raises(pickle.UnpicklingError, match=r'can run code: it holds posix\.mkdir'):
+        CheckpointLoader.load_checkpoint(str(old))
+    bare.write_bytes(pickle.dumps(Evil(tmp_path / 'made')))
+    with pytest.raises(pickle.UnpicklingError, match='Refused the checkpoint .* holds more'):
+        CheckpointLoader.load_checkpoint(str(bare))
+    assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize('text', ['x = 1', 3])
+def test_config_inside_of_a_checkpoint_is_dropped(tmp_path, text):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(dict(state_dict={}, meta=dict(config=text, epoch=1)), path)
+    loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert loaded['meta'] == dict(epoch=1)
+
+
 def test_apply_twice_changes_nothing():
     load_url = mmengine.runner.checkpoint.load_url
+    load_checkpoint = CheckpointLoader.load_checkpoint.__func__
     compat.apply()
     assert mmengine.runner.checkpoint.load_url is load_url
+    assert CheckpointLoader.load_checkpoint.__func__ is load_checkpoint
 
 
 def test_cpu_amp_runs_in_bfloat16():

@@ -222,5 +222,6 @@ def test_constraints_pin_every_requirement():
         if line and not line.startswith('#'):
             pin = Requirement(line)
             pins[canonicalize_name(pin.name)] = re.fullmatch('==(.+)', str(pin.specifier))[1]
-    for requirement in read_requirements('runtime.txt') + read_requirements('tests.txt'):
+    names = ('runtime.txt', 'tests.txt', 'fuzz.txt')
+    for requirement in [line for name in names for line in read_requirements(name)]:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])

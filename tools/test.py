@@ -1,5 +1,7 @@
 """Test a checkpoint: mmpretrain's options, on today's stack and on machines without a GPU too."""
 
+import pickle
+
 import mmengine
 from mmengine.evaluator import DumpResults
 
@@ -27,7 +29,8 @@ def main() -> None:
 
     if args.out and args.out_item in ('pred', None):
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    metrics = runner.test()
+    with one_line_errors((pickle.UnpicklingError,)):  # a checkpoint that was refused
+        metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
     leave_process_group()

@@ -1,5 +1,7 @@
 """Train a model: mmpretrain's options, on today's stack and on machines without a GPU too."""
 
+import pickle
+
 from frlr_mm.cli import (
     build_runner,
     check_checkpoint,
@@ -21,7 +23,8 @@ def main() -> None:
         runner = build_runner(cfg)
         # Built here rather than in `train`, so that missing data is one line as well.
         _ = runner.train_loop, runner.val_loop
-    runner.train()
+    with one_line_errors((pickle.UnpicklingError,)):  # a checkpoint that was refused
+        runner.train()
     leave_process_group()
 
 

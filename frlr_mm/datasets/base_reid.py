@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from .files import refuse_links_out
+
 SPLITS = ('train', 'query', 'gallery', 'test')
 # Images of no person at all, or of a badly cut one: neither right nor wrong as an answer.
 JUNK_ID = -1
@@ -21,6 +23,8 @@ class ReIDDataset(BaseDataset):
         split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the
             gallery, which is what :class:`~frlr_mm.evaluation.ReIDMetric` takes.
         data_root (str): The folder that the archive was unpacked in, or the folder that it made.
+        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
+            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img_path``, str, ``gt_label``, int, and
@@ -30,17 +34,20 @@ class ReIDDataset(BaseDataset):
 
     Raises:
         ValueError: If an argument is none of its values, an image's name does not fit the data
-            set, or a folder holds no image.
+            set or leads out of it, or a folder holds no image.
         FileNotFoundError: If a folder or a list is missing.
     """
 
     # The folder that the official archive makes.
     archive_folder: str
 
-    def __init__(self, split: str, data_root: str, **kwargs: Any) -> None:
+    def __init__(
+        self, split: str, data_root: str, allow_links_out: bool = False, **kwargs: Any
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split
+        self.allow_links_out = allow_links_out
         super().__init__(ann_file='', data_root=os.path.expanduser(data_root), **kwargs)
 
     def read_split(self, root: Path, split: str) -> Iterator[tuple[Path, int, int]]:
@@ -53,7 +60,7 @@ class ReIDDataset(BaseDataset):
         if (root / self.archive_folder).is_dir():
             root = root / self.archive_folder
         if self.split == 'train':
-            images = list(self.read_split(root, 'train'))
+            images = self._read_inside(root, 'train')
             ids = sorted({person_id for _, person_id, _ in images})
             label = {person_id: i for i, person_id in enumerate(ids)}
             self._metainfo['classes'] = tuple(f'{person_id:04d}' for person_id in ids)
@@ -69,8 +76,14 @@ class ReIDDataset(BaseDataset):
                 is_query=split == 'query',
             )
             for split in (('query', 'gallery') if self.split == 'test' else (self.split,))
-            for path, person_id, camera_id in self.read_split(root, split)
+            for path, person_id, camera_id in self._read_inside(root, split)
         ]
+
+    def _read_inside(self, root: Path, split: str) -> list[tuple[Path, int, int]]:
+        images = list(self.read_split(root, split))
+        if not self.allow_links_out:
+            refuse_links_out(self.data_root, (path for path, _, _ in images))
+        return images
 
     def missing(self, path: Path) -> FileNotFoundError:
         """Return the error of a path that is not there."""

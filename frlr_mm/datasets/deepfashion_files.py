@@ -1,15 +1,19 @@
 """Readers of DeepFashion's annotation files; each error names the file and the line."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from .files import decode_line, read_lines
+
 # What is read at a time of the label matrix, which has 0.9 GB of text.
 _CHUNK_BYTES = 16 << 20
-_SPACE, _NEWLINE, _MINUS, _ZERO, _ONE = (ord(c) for c in ' \n-01')
+# No image has more pixels, and Python refuses to read thousands of digits.
+_NUMBER = re.compile('[0-9]{1,9}')
+_SPACE, _TAB, _NEWLINE, _MINUS, _ZERO, _ONE = b' \t\n-01'
 
 Row = tuple[int, str]
 
@@ -26,10 +30,10 @@ def read_rows(path: Path, has_header: bool) -> list[Row]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the number of rows is not that of line 1.
+        ValueError: If a line is no UTF-8, or the number of rows is not that of line 1.
     """
-    with _open(path) as file:
-        lines = [(number, line.decode()) for number, line in enumerate(file, 1) if line.strip()]
+    _check_exists(path)
+    lines = read_lines(path)
     if not has_header:
         return lines
     rows = lines[2:]
@@ -58,7 +62,7 @@ def read_attribute_names(path: Path, types: Sequence[str]) -> dict[str, str]:
     for number, line in read_rows(path, has_header=True):
         name, _, kind = line.strip().rpartition(' ')
         name = name.strip()
-        if not name or not kind.isdecimal() or not 1 <= int(kind) <= len(types):
+        if not name or not _NUMBER.fullmatch(kind) or not 1 <= int(kind) <= len(types):
             raise ValueError(
                 f'{path}:{number}: expected a name and a type in [1, {len(types)}], '
                 f'but got {line.strip()!r}'
@@ -104,7 +108,7 @@ def parse_box(path: Path, number: int, fields: Sequence[str]) -> list[int]:
     Raises:
         ValueError: If they are no whole numbers or out of order.
     """
-    if not all(field.isdecimal() for field in fields):
+    if not all(map(_NUMBER.fullmatch, fields)):
         raise ValueError(
             f'{path}:{number}: expected a bounding box of four whole numbers, '
             f'but got {" ".join(fields)}'
@@ -115,21 +119,6 @@ def parse_box(path: Path, number: int, fields: Sequence[str]) -> list[int]:
             f'{path}:{number}: expected x_1 <= x_2 and y_1 <= y_2, but got {" ".join(fields)}'
         )
     return [x_1, y_1, x_2, y_2]
-
-
-def check_image_name(path: Path, number: int, name: str) -> str:
-    """Return the name of an image if it stays inside of the folder of images.
-
-    Raises:
-        ValueError: If it is absolute or goes up by '..'.
-    """
-    parts = name.replace('\\', '/').split('/')
-    if not parts[0] or '..' in parts:
-        raise ValueError(
-            f'{path}:{number}: expected the name of an image inside of the folder of '
-            f'images, but got {name!r}'
-        )
-    return name
 
 
 def read_labels(
@@ -145,14 +134,16 @@ def read_labels(
 
     Yields:
         tuple[int, str, np.ndarray, np.ndarray]: For each row its line number, the image's name or
-        '', and the indices of its positive and of its unknown attributes, both int16.
+        '', and the indices of its positive and of its unknown attributes, both of the smallest
+        type that holds them.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a row or the number of rows does not fit.
     """
     num_rows = 0
-    with _open(path) as file:
+    _check_exists(path)
+    with path.open('rb') as file:
         header = [file.readline(), file.readline()] if has_names else []
         num_lines = len(header)
         while lines := file.readlines(_CHUNK_BYTES):
@@ -161,7 +152,7 @@ def read_labels(
                 fields = line.split(None, 1) if has_names else [b'', line.strip()]
                 if any(fields):
                     numbers.append(number)
-                    names.append(fields[0].decode())
+                    names.append(decode_line(path, number, fields[0]))
                     bodies.append(fields[1].rstrip() if len(fields) > 1 else b'')
             num_lines += len(lines)
             if not numbers:
@@ -176,7 +167,7 @@ def read_labels(
                 unknown = [np.empty(0, np.int16)] * len(numbers)
             yield from zip(numbers, names, positive, unknown, strict=True)
     if has_names:
-        _check_count(path, header[0].decode(), num_rows)
+        _check_count(path, decode_line(path, 1, header[0]), num_rows)
 
 
 def _parse_labels(
@@ -188,11 +179,11 @@ def _parse_labels(
     here, after = text[:-1], text[1:]
     is_digit = (here == _ZERO) | (here == _ONE)
     is_minus = here == _MINUS
-    is_space = here <= _SPACE
+    # What `bytes.split` splits at: the space, and the five from the tab on (uint8 wraps around).
+    is_space = (text == _SPACE) | (text - _TAB < 5)
+    is_space, ends_label = is_space[:-1], is_space[1:]
     starts_label = np.concatenate([[False], is_space[:-1]])
-    is_right = (
-        is_space | (is_digit & (after <= _SPACE)) | (is_minus & starts_label & (after == _ONE))
-    )
+    is_right = is_space | (is_digit & ends_label) | (is_minus & starts_label & (after == _ONE))
     line_ends = np.flatnonzero(text == _NEWLINE)[1:]
     if not is_right.all():
         row = np.searchsorted(line_ends, is_right.argmin())
@@ -211,12 +202,12 @@ def _parse_labels(
 
 
 def _split_rows(mask: np.ndarray) -> list[np.ndarray]:
-    """Return the columns at which each row of a mask is set, int16."""
+    """Return the columns at which each row of a mask is set."""
     num_rows, num_columns = mask.shape
     # Of the flat mask: `nonzero` of a matrix takes several times as long.
     places = np.flatnonzero(mask)
     ends = np.searchsorted(places, np.arange(num_rows + 1) * num_columns).tolist()
-    columns = (places % num_columns).astype(np.int16)
+    columns = (places % num_columns).astype(np.min_scalar_type(num_columns))
     return [columns[start:end] for start, end in pairwise(ends)]
 
 
@@ -235,7 +226,6 @@ def _check_count(path: Path, first_line: str, num_rows: int) -> None:
         )
 
 
-def _open(path: Path) -> BinaryIO:
+def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f'DeepFashionAttribute expected the annotation file {path}')
-    return path.open('rb')

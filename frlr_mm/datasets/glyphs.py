@@ -158,7 +158,14 @@ class GlyphDataset(BaseDataset):
         images = self._load_images(len(samples))
         if images is None:
             images = self._render_images(len(samples))
-            _save_atomically(self.cache_file, images)
+            try:
+                _save_atomically(self.cache_file, images)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f'GlyphDataset cannot keep its images in {self.cache_file} '
+                    f'({error.strerror}): set `data_root` to a folder that can be written',
+                ) from error
         data_list = [
             dict(
                 img=np.repeat(image[..., None], 3, axis=2), face=face, **self._target(label, face)
@@ -192,7 +199,7 @@ class GlyphDataset(BaseDataset):
         try:
             with open(self.cache_file, 'rb') as file:
                 images = np.lib.format.read_array(file)
-        except (ValueError, EOFError) as error:
+        except Exception as error:  # NumPy's parser of headers has many ways to stumble
             print_log(
                 f'{self.cache_file} cannot be read ({error}); it is rendered again',
                 'current',

@@ -8,13 +8,14 @@ from typing import Any
 from mmengine.registry import DATASETS
 
 from .base_reid import FolderReIDDataset, ReIDDataset
+from .files import read_lines
 
 MSMT17_FOLDERS = {'V1': ('train', 'test'), 'V2': ('mask_train_v2', 'mask_test_v2')}
 # Groups 1 to 3 are the path, the camera and the id. The whole path is spelt out: a list is
 # data, and may lead nowhere else.
 _MSMT17_LINE = re.compile(
-    r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d+(?:_ex)?\.jpg)'
-    r' (\d+)',
+    r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d{1,9}(?:_ex)?\.jpg)'
+    r' (\d{1,9})',
     re.ASCII,
 )
 _MSMT17_EXAMPLE = '0000/0000_045_12_0303morning_0006_2.jpg 0'
@@ -32,6 +33,8 @@ class Market1501(FolderReIDDataset):
         split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the gallery.
         data_root (str): The folder that holds ``bounding_box_train``, ``bounding_box_test`` and
             ``query``, or ``Market-1501-v15.09.15`` with these.
+        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
+            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -58,6 +61,8 @@ class DukeMTMCreID(FolderReIDDataset):
         split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the gallery.
         data_root (str): The folder that holds ``bounding_box_train``, ``bounding_box_test`` and
             ``query``, or ``DukeMTMC-reID`` with these.
+        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
+            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -86,7 +91,8 @@ class CUHK03NP(FolderReIDDataset):
         data_root (str): The folder that holds ``detected`` and ``labeled``, or ``cuhk03-np`` with
             these.
         boxes (str): 'detected' or 'labeled'. Defaults to 'detected'.
-        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: ``allow_links_out``, and other arguments of
+            :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         ValueError: If an argument is none of its values, an image's name does not fit the data
@@ -129,7 +135,8 @@ class MSMT17(ReIDDataset):
             ``list_gallery.txt`` and the two folders of images, or ``MSMT17_V1`` or ``MSMT17_V2``
             with these.
         version (str): 'V1' or 'V2', the one that is handed out. Defaults to 'V2'.
-        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: ``allow_links_out``, and other arguments of
+            :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         ValueError: If an argument is none of its values, or a list is empty or holds a line that
@@ -157,13 +164,13 @@ class MSMT17(ReIDDataset):
             raise self.missing(folder)
         if not list_file.is_file():
             raise self.missing(list_file)
-        lines = list_file.read_text(encoding='utf-8').splitlines()
+        lines = read_lines(list_file, keep_blank=True)
         if not lines:
             raise ValueError(
                 f'Expected {list_file} to hold lines such as {_MSMT17_EXAMPLE!r}, but it is empty'
             )
-        for number, line in enumerate(lines, 1):
-            match = _MSMT17_LINE.fullmatch(line.rstrip())
+        for number, line in lines:
+            match = _MSMT17_LINE.fullmatch(line)
             if match is None:
                 raise ValueError(
                     f'Expected line {number} of {list_file} to be like '

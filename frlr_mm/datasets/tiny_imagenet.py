@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
+from .files import read_lines, refuse_links_out
+
 SPLITS = ('train', 'val')
 _EXTENSION = '.JPEG'
 # File name, class and bounding box.
@@ -36,20 +38,25 @@ class TinyImageNet(BaseDataset):
     Args:
         data_root (str): The folder of the data set.
         split (str): 'train', 100,000 images, or 'val', 10,000.
+        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
+            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img_path``, str, and ``gt_label``, int.
 
     Raises:
-        ValueError: If ``split`` is none of the two, a line of a file is wrong, or a class has no
-            images.
+        ValueError: If ``split`` is none of the two, a line of a file is wrong, a class has no
+            images, or an image leads out of the data set.
         FileNotFoundError: If a file or a folder is missing.
     """
 
-    def __init__(self, data_root: str, split: str, **kwargs: Any) -> None:
+    def __init__(
+        self, data_root: str, split: str, allow_links_out: bool = False, **kwargs: Any
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split
+        self.allow_links_out = allow_links_out
         super().__init__(ann_file='', data_root=data_root, data_prefix=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -57,13 +64,17 @@ class TinyImageNet(BaseDataset):
         wnids = self._read_wnids()
         self._metainfo.setdefault('classes', wnids)
         labels = {wnid: label for label, wnid in enumerate(wnids)}
-        return self._load_train(labels) if self.split == 'train' else self._load_val(labels)
+        load = self._load_train if self.split == 'train' else self._load_val
+        data_list = load(labels)
+        if not self.allow_links_out:
+            refuse_links_out(self.data_root, (info['img_path'] for info in data_list))
+        return data_list
 
     def _read_wnids(self) -> tuple[str, ...]:
         path = Path(self.data_root, 'wnids.txt')
         wnids: set[str] = set()
         for number, line in _read_lines(path):
-            if not re.fullmatch(r'n\d{8}', line) or line in wnids:
+            if not re.fullmatch('n[0-9]{8}', line) or line in wnids:
                 raise ValueError(
                     f'{path}:{number}: expected a WordNet id that is not there yet, '
                     f'but got {line!r}'
@@ -109,8 +120,7 @@ class TinyImageNet(BaseDataset):
 def _read_lines(path: Path) -> list[tuple[int, str]]:
     if not path.is_file():
         raise FileNotFoundError(f'TinyImageNet expected the file {path}')
-    lines = enumerate(path.read_text().splitlines(), 1)
-    return [(number, line.rstrip()) for number, line in lines if line.strip()]
+    return read_lines(path)
 
 
 def _list_images(folder: Path) -> set[str]:

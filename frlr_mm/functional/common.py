@@ -1,6 +1,7 @@
 """What HS-LR and SS-LR share: checks, labels, normalisers, reduction."""
 
 import math
+import sys
 from numbers import Real
 from typing import Literal, Optional, Union
 
@@ -10,6 +11,11 @@ from torch import Tensor
 
 REDUCTIONS = ('none', 'mean', 'sum')
 Alpha = Union[float, Literal['sum']]
+_FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DENSE_DTYPES = (
+    *_FLOAT_DTYPES,
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 
 def check_number(
@@ -27,7 +33,8 @@ def check_number(
     # into a symbol, which it can compare but not hand to math.isfinite.
     # (mypy does not know that a Real can be compared.)
     above = low < value if open_low else low <= value  # type: ignore[operator]
-    if not (above and value <= high and value < math.inf):
+    # Also an int that no float can hold.
+    if not (above and value <= high and value <= sys.float_info.max):
         bounds = f'{"(" if open_low else "["}{low:g}, {high:g}{")" if high == math.inf else "]"}'
         raise ValueError(f'Expected `{name}` to be in {bounds}, but got {value}')
 
@@ -66,13 +73,12 @@ def check_inputs(
     another device would make the host wait for it at every step.
 
     Raises:
-        TypeError: If a dtype does not fit.
+        TypeError: If an argument is no dense tensor, or its dtype does not fit.
         ValueError: If a shape, a label's value or ``reduction`` does not fit.
     """
-    if not cls_score.is_floating_point():
-        raise TypeError(
-            f'Expected `cls_score` to have a floating-point dtype, but got {cls_score.dtype}'
-        )
+    check_tensor('cls_score', cls_score)
+    check_tensor('label', label)
+    check_float_dtype('cls_score', cls_score)
     if cls_score.ndim != 2:
         raise ValueError(
             f'Expected `cls_score` to have shape (N, C), but got {tuple(cls_score.shape)}'
@@ -100,25 +106,48 @@ def check_inputs(
             f'Expected `label` to have shape ({num_images},), ({num_images}, 1) or '
             f'({num_images}, {num_classes}), but got {tuple(label.shape)}'
         )
-    elif label.is_complex():
+    elif label.dtype not in _DENSE_DTYPES:
         raise TypeError(f'Expected `label` to have a real dtype, but got {label.dtype}')
     _check_label_values(label, num_classes)
 
-    if weight is not None and weight.shape != (num_images,):
-        raise ValueError(
-            f'Expected `weight` to have shape ({num_images},), one for each image, '
-            f'but got {tuple(weight.shape)}'
-        )
-    for name, value in (('class_weight', class_weight), ('pos_weight', pos_weight)):
-        if value is not None and value.shape != (num_classes,):
-            raise ValueError(
-                f'Expected `{name}` to have shape ({num_classes},), one for each '
-                f'class, but got {tuple(value.shape)}'
-            )
+    check_factor('weight', weight, num_images, 'image')
+    check_factor('class_weight', class_weight, num_classes, 'class')
+    check_factor('pos_weight', pos_weight, num_classes, 'class')
 
     check_reduction('reduction', reduction)
     if avg_factor is not None:
         _check_avg_factor(avg_factor, num_images, reduction)
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise a TypeError unless ``value`` is a dense tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f'Expected `{name}` to be a Tensor, but got {value!r:.200}')
+    if value.layout is not torch.strided:
+        raise TypeError(f'Expected `{name}` to be a dense tensor, but got {value.layout}')
+
+
+def check_float_dtype(name: str, tensor: Tensor) -> None:
+    """Raise a TypeError unless a tensor is of one of the four common floating-point dtypes."""
+    if tensor.dtype not in _FLOAT_DTYPES:
+        raise TypeError(
+            f'Expected `{name}` to have a floating-point dtype of 16 bits or more, '
+            f'but got {tensor.dtype}'
+        )
+
+
+def check_factor(name: str, value: Optional[Tensor], length: int, of: str) -> None:
+    """Raise unless ``value`` is None or holds a real number for each image or class."""
+    if value is None:
+        return
+    check_tensor(name, value)
+    if value.shape != (length,):
+        raise ValueError(
+            f'Expected `{name}` to have shape ({length},), one for each {of}, '
+            f'but got {tuple(value.shape)}'
+        )
+    if value.is_complex():
+        raise TypeError(f'Expected `{name}` to have a real dtype, but got {value.dtype}')
 
 
 def _check_avg_factor(
@@ -135,6 +164,8 @@ def _check_avg_factor(
             'Expected `avg_factor` to be a number or a tensor of shape (), '
             f'but got shape {tuple(avg_factor.shape)}'
         )
+    elif avg_factor.is_complex():
+        raise TypeError(f'Expected `avg_factor` to be real, but got {avg_factor.dtype}')
 
 
 def _check_label_values(label: Tensor, num_classes: int) -> None:
@@ -142,6 +173,8 @@ def _check_label_values(label: Tensor, num_classes: int) -> None:
     # `gather`, as it does on a GPU.
     if label.device.type != 'cpu' or label.numel() == 0 or torch.compiler.is_compiling():
         return
+    if is_index_label(label):
+        label = label.long()  # there is no `aminmax` of every integer dtype
     low, high = (value.item() for value in label.detach().aminmax())
     if is_index_label(label):
         if low < 0 or high >= num_classes:

@@ -4,7 +4,17 @@ from typing import Optional, Union
 
 from torch import Tensor
 
-from .common import Alpha, check_alpha, check_inputs, check_number, is_index_label, reduce_loss
+from .common import (
+    Alpha,
+    check_alpha,
+    check_factor,
+    check_float_dtype,
+    check_inputs,
+    check_number,
+    check_tensor,
+    is_index_label,
+    reduce_loss,
+)
 from .fused_kernel import fused_images_loss
 from .hs_lr import check_ratio, num_selected
 
@@ -32,7 +42,7 @@ def fused_linear_ss_lr_loss(
     number of images, C the number of classes, D the number of channels.
 
     Args:
-        features (Tensor): Inputs of the classifier (N, D), of any floating-point dtype.
+        features (Tensor): Inputs of the classifier (N, D), float16, bfloat16, float32 or float64.
         weight (Tensor): Weights of the classifier (C, D), of the same dtype.
         bias (Tensor, optional): Bias of the classifier (C,), of the same dtype.
         label (Tensor): Class indices (N,) or (N, 1) of an integer dtype, in [0, C). Dense targets
@@ -107,7 +117,7 @@ def fused_linear_hs_lr_loss(
     equal terms at the edge of an image's selection, those of the first classes are selected.
 
     Args:
-        features (Tensor): Inputs of the classifier (N, D), of any floating-point dtype.
+        features (Tensor): Inputs of the classifier (N, D), float16, bfloat16, float32 or float64.
         weight (Tensor): Weights of the classifier (C, D), of the same dtype.
         bias (Tensor, optional): Bias of the classifier (C,), of the same dtype.
         label (Tensor): Class indices (N,) or (N, 1) of an integer dtype, in [0, C). Dense targets
@@ -172,6 +182,13 @@ def _check_fused(
     avg_factor: Union[int, float, Tensor, None],
     chunk_budget: object,
 ) -> None:
+    tensors = {'features': features, 'weight': weight}
+    if bias is not None:
+        tensors['bias'] = bias
+    for name, tensor in tensors.items():
+        check_tensor(name, tensor)
+        check_float_dtype(name, tensor)
+    check_tensor('label', label)
     if features.ndim != 2 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
         raise ValueError(
             'Expected `features` and `weight` to have shapes (N, D) and (C, D), but '
@@ -181,21 +198,12 @@ def _check_fused(
         raise ValueError(
             f'Expected `bias` to have shape ({weight.shape[0]},), but got {tuple(bias.shape)}'
         )
-    for name, tensor in (('features', features), ('weight', weight), ('bias', bias)):
-        if tensor is not None and not tensor.is_floating_point():
-            raise TypeError(
-                f'Expected `{name}` to have a floating-point dtype, but got {tensor.dtype}'
-            )
     if not is_index_label(label):
         raise ValueError(
             'Expected `label` to hold class indices (N,): the fused losses take no '
             f'dense targets, but got shape {tuple(label.shape)}'
         )
-    if sample_weight is not None and sample_weight.shape != features.shape[:1]:
-        raise ValueError(
-            f'Expected `sample_weight` to have shape ({features.shape[0]},), one for '
-            f'each image, but got {tuple(sample_weight.shape)}'
-        )
+    check_factor('sample_weight', sample_weight, features.shape[0], 'image')
     check_number('chunk_budget', chunk_budget, open_low=True)
     # The logits that there will never be, as far as their shape and dtype are asked for.
     cls_score = features.detach().new_empty(()).expand(features.shape[0], weight.shape[0])

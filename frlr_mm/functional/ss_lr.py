@@ -56,8 +56,8 @@ def ss_lr_loss(
     has to call the loss.
 
     Args:
-        cls_score (Tensor): Logits (N, C), of any floating-point dtype. Half precision is computed
-            in float32.
+        cls_score (Tensor): Logits (N, C), float16, bfloat16, float32 or float64. Half precision is
+            computed in float32.
         label (Tensor): Class indices (N,) or (N, 1) of an integer dtype, in [0, C), or dense
             targets (N, C) of any real dtype, in [0, 1] or below 0 for unknown entries.
         alpha (float | 'sum'): The weight of the negative term, >= 0. With 'sum' it is the number

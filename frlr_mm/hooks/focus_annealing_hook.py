@@ -48,7 +48,7 @@ class FocusAnnealingHook(Hook):
             and ``end`` count epochs. Defaults to True.
 
     Raises:
-        TypeError: If a value is no number.
+        TypeError: If a value is no number, or ``begin`` or ``end`` no int.
         ValueError: If an argument is out of its range; before training, if the model has no loss
             with the parameter, ``begin`` and ``end`` count epochs in a training by iterations, or
             training ends before ``begin``.
@@ -77,6 +77,9 @@ class FocusAnnealingHook(Hook):
                 check_number(name, value, high=1.0, open_low=True)
             else:
                 check_number(name, value, open_low=schedule == 'exponential')
+        for name, value in (('begin', begin), ('end', 1 if end is None else end)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f'Expected `{name}` to be an int, but got {value!r}')
         check_number('begin', begin)
         if end is not None:
             check_number('end', end, low=begin, open_low=True)

@@ -11,6 +11,7 @@ from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
 from frlr_mm.datasets import CropBBox, DeepFashionAttribute, deepfashion_files
+from frlr_mm.datasets.deepfashion_files import read_labels
 
 from .deepfashion_fixtures import image_names, write_coarse, write_fine, write_images
 
@@ -233,6 +234,7 @@ EVAL = 'Eval/list_eval_partition.txt'
         (IMG, 9, lambda line: line.rstrip() + '-1\n', r':9: expected labels of 1, -1 and 0'),
         (IMG, 9, lambda line: line.rstrip() + ' -\n', r':9: expected labels of 1, -1 and 0'),
         (IMG, 9, lambda line: line.rstrip() + ' -0\n', r':9: expected labels of 1, -1 and 0'),
+        (IMG, 9, lambda line: line.rstrip() + '\x02\n', r':9: expected labels of 1, -1 and 0'),
         (
             IMG,
             9,
@@ -268,12 +270,37 @@ EVAL = 'Eval/list_eval_partition.txt'
             r'list_bbox.txt:3: .*x_1 <= x_2',
         ),
         (BBOX, 3, lambda line: line.replace('img_', 'x_'), r'list_bbox.txt: expected a row for'),
+        # Python refuses to read as many digits, and other scripts have digits too.
+        (BBOX, 3, lambda line: line.replace('020', '2' * 5000), r'bbox.txt:3: .*whole numbers'),
+        (BBOX, 3, lambda line: line.replace('020', '\u0662'), r'bbox.txt:3: .*whole numbers'),
+        (CLOTH, 4, lambda _: f'abstract print 0 {"1" * 5000}\n', r'list_attr_cloth.txt:4: '),
+        (EVAL, 3, lambda line: '\0' + line, r'partition.txt:3: .*inside'),
     ],
 )
 def test_errors_name_file_and_line(root, file, number, change, match):
     replace_line(root / file, number, change)
     with pytest.raises(ValueError, match=match):
         DeepFashionAttribute(str(root), 'train', with_bbox=True)
+
+
+@pytest.mark.parametrize('file', [IMG, CLOTH, BBOX, EVAL])
+def test_text_that_is_no_utf8(root, file):
+    content = (root / file).read_bytes().splitlines(keepends=True)
+    (root / file).write_bytes(b''.join([*content[:4], b'\xff' + content[4], *content[5:]]))
+    with pytest.raises(ValueError, match=rf'{file}:5: expected UTF-8'):
+        DeepFashionAttribute(str(root), 'train', with_bbox=True)
+
+
+def test_labels_of_more_attributes_than_int16_counts(tmp_path):
+    num_attributes = 100_000
+    path = tmp_path / 'labels.txt'
+    path.write_text(
+        '2\nimage  labels\na ' + '1 ' * num_attributes + '\nb ' + '0 ' * num_attributes
+    )
+    rows = list(read_labels(path, num_attributes, has_names=True))
+    everything = list(range(num_attributes))
+    assert rows[0][2].tolist() == rows[1][3].tolist() == everything
+    assert rows[0][3].size == rows[1][2].size == 0
 
 
 @pytest.mark.parametrize('file', [IMG, CLOTH, BBOX, EVAL])

@@ -1,18 +1,12 @@
 """Dense labels on two processes: the gradient of one process on the joined batch."""
 
-import time
-from datetime import timedelta
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.functional.cases import LOSSES, make_label, make_logits
+from tests.processes import run_ranks
 
-WORLD_SIZE = 2
-TIMEOUT = 120  # seconds for the processes to start, import and end
 KINDS = ('multi_label', 'unknown', 'soft')
 # Images of each rank: alike, unlike, and none at all on one.
 SPLITS = ((4, 4), (5, 2), (3, 0))
@@ -48,16 +42,8 @@ def backward(model, images, label, name, alpha):
     return value.detach()
 
 
-def run_rank(rank, folder):
-    """Write what this rank got in each scenario."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=WORLD_SIZE,
-        timeout=timedelta(seconds=TIMEOUT),
-    )
+def run_rank(rank, world_size):
+    """Return what this rank got in each scenario."""
     results = {}
     for scenario in SCENARIOS:
         name, kind, split, alpha = scenario
@@ -73,24 +59,13 @@ def run_rank(rank, folder):
             with torch.no_grad():
                 results[name, 'no_grad'] = loss(make_model()(images), label, **kwargs)
             results[name, 'detached'] = loss(make_model()(images).detach(), label, **kwargs)
-    torch.save(results, f'{folder}/rank{rank}.pt')
-    dist.barrier()
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
     """Return the results of each rank; all scenarios run in one pair of processes."""
-    folder = tmp_path_factory.mktemp('distributed')
-    processes = mp.spawn(run_rank, args=(str(folder),), nprocs=WORLD_SIZE, join=False)
-    deadline = time.monotonic() + TIMEOUT
-    try:
-        while not processes.join(timeout=1):  # raises what a rank raised
-            assert time.monotonic() < deadline, 'the processes hang'
-    finally:
-        for process in processes.processes:
-            process.kill()
-    return [torch.load(folder / f'rank{rank}.pt') for rank in range(WORLD_SIZE)]
+    return run_ranks(run_rank, 2, tmp_path_factory.mktemp('distributed'))
 
 
 @pytest.mark.parametrize('scenario', SCENARIOS, ids=str)

@@ -29,6 +29,7 @@ def message(argument, value):
         (ValueError, -0.1),
         (ValueError, math.nan),
         (ValueError, math.inf),
+        (ValueError, 10**400),  # beyond every float
         (TypeError, 'mean'),
         (TypeError, None),
         (TypeError, True),
@@ -95,7 +96,9 @@ def test_cls_score_shape(name, shape):
 
 
 @ANY_LOSS
-@pytest.mark.parametrize('dtype', [torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    'dtype', [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
 def test_cls_score_dtype(name, dtype):
     with pytest.raises(TypeError, match=message('cls_score', dtype)):
         call(name, cls_score=torch.zeros(4, 3, dtype=dtype))
@@ -136,6 +139,8 @@ def test_label_shape(name, shape, dtype, device):
         ((4,), torch.bool),
         ((4,), torch.complex64),
         ((4, 3), torch.complex64),
+        ((4, 3), torch.float8_e4m3fn),
+        ((4, 3), torch.uint16),
     ],
 )
 def test_label_dtype(name, shape, dtype):
@@ -167,6 +172,28 @@ def test_index_needs_two_classes(name):
 
 
 @ANY_LOSS
+@pytest.mark.parametrize(
+    'argument', ['cls_score', 'label', 'weight', 'class_weight', 'pos_weight']
+)
+@pytest.mark.parametrize(
+    ('value', 'shown'),
+    [([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), (torch.ones(4, 3).to_sparse(), 'torch.sparse_coo')],
+)
+def test_no_dense_tensor(name, argument, value, shown):
+    with pytest.raises(TypeError, match=message(argument, shown)):
+        call(name, **{argument: value})
+
+
+@ANY_LOSS
+@pytest.mark.parametrize(
+    ('argument', 'length'), [('weight', 4), ('class_weight', 3), ('pos_weight', 3)]
+)
+def test_complex_factor(name, argument, length):
+    with pytest.raises(TypeError, match=message(argument, 'torch.complex64')):
+        call(name, **{argument: torch.ones(length, dtype=torch.complex64)})
+
+
+@ANY_LOSS
 @pytest.mark.parametrize('shape', [(3,), (4, 1), (1,), (), (4, 3)])
 def test_weight_shape(name, shape):
     with pytest.raises(ValueError, match=message('weight', shape)):
@@ -195,6 +222,7 @@ def test_avg_factor_with_sum(name):
         (ValueError, -2.0, -2.0),
         (ValueError, math.nan, 'nan'),
         (ValueError, math.inf, 'inf'),
+        (TypeError, torch.tensor(1j), 'torch.complex64'),
         (TypeError, '4', '4'),
         (TypeError, True, True),
         (ValueError, torch.ones(4), (4,)),  # would broadcast the loss to (4,)

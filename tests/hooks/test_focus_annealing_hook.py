@@ -287,9 +287,12 @@ def test_begin_after_the_training(tmp_path):
         (ValueError, dict(param='alpha', end_value=0.0), r'`end_value`.*\(0, inf\).*0'),
         (ValueError, dict(begin=-1), '`begin`.*-1'),
         (TypeError, dict(begin=None), '`begin`.*None'),
+        (TypeError, dict(begin=1.0), '`begin`.*1.0'),
+        (TypeError, dict(end=4.5), '`end`.*4.5'),
+        (TypeError, dict(begin=True), '`begin`.*True'),
         (ValueError, dict(begin=3, end=3), r'`end`.*3.*got 3'),
         (ValueError, dict(end=0), '`end`.*got 0'),
-        (ValueError, dict(end=math.nan), '`end`.*nan'),
+        (TypeError, dict(end=math.nan), '`end`.*nan'),
         (TypeError, dict(end='8'), "`end`.*'8'"),
     ],
 )

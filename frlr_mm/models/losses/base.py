@@ -76,7 +76,7 @@ class FocusRectifiedLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            cls_score (Tensor): Logits (N, C), of any floating-point dtype.
+            cls_score (Tensor): Logits (N, C), float16, bfloat16, float32 or float64.
             label (Tensor): Class indices (N,) or (N, 1) of an integer dtype, in [0, C), or dense
                 targets (N, C), in [0, 1] or below 0 for unknown entries.
             weight (Tensor, optional): A factor for each image (N,). Defaults to None.

@@ -1,0 +1,51 @@
+"""Processes that train together, for tests."""
+
+import multiprocessing
+import time
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+TIMEOUT = 120  # seconds for the processes to start and end
+
+# They are forked from one fresh process, which imports what takes long once.
+multiprocessing.set_forkserver_preload(['frlr_mm', 'mmengine.runner'])
+
+
+def run_ranks(target, world_size, folder):
+    """Call ``target(rank, world_size)`` in processes of one group; return what they gave.
+
+    ``target`` has to be a function of a module. None of the processes is left when this returns.
+    """
+    processes = mp.start_processes(
+        _run_rank,
+        (target, world_size, str(folder)),
+        nprocs=world_size,
+        join=False,
+        start_method='forkserver',
+    )
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        while not processes.join(timeout=1):  # raises what a rank raised
+            assert time.monotonic() < deadline, 'the processes hang'
+    finally:
+        for process in processes.processes:
+            process.kill()
+            process.join()
+    return [torch.load(folder / f'rank{rank}.pt') for rank in range(world_size)]
+
+
+def _run_rank(rank, target, world_size, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=TIMEOUT),
+    )
+    torch.save(target(rank, world_size), f'{folder}/rank{rank}.pt')
+    dist.barrier()
+    dist.destroy_process_group()
