@@ -6,7 +6,6 @@ any time.
 """
 
 import argparse
-import csv
 import fcntl
 import json
 import os
@@ -15,26 +14,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 from machine import describe
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from study_grid import (
-    JOBS,
-    LOSSES,
-    METRICS,
-    ROOT,
-    SEEDS,
-    Run,
-    ablations,
-    make_config,
-    quick_runs,
-    tuning_settings,
-)
-
-Row = dict[str, str]
-KEY = ('job', 'loss', 'split', 'seed', 'settings')
-ABOUT = ('seconds', 'date', 'commit', 'machine', 'cores', 'threads', 'torch', 'python')
+from study_grid import JOBS, LOSSES, METRICS, ROOT, SEEDS, Run, ablations, make_config, quick_runs
+from study_report import write_report
+from study_results import ABOUT, Results, Row, best_settings, tuning_runs
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,60 +50,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-class Results:
-    """The rows of finished runs, one CSV file for each kind of job."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.rows: dict[str, list[Row]] = {}
-        for kind in METRICS:
-            path = self.path(kind)
-            self.rows[kind] = []
-            if path.is_file():
-                with path.open(newline='') as file:
-                    self.rows[kind] = list(csv.DictReader(file))
-
-    def path(self, kind: str) -> Path:
-        return self.folder / f'study_{kind}.csv'
-
-    def find(self, run: Run) -> Row | None:
-        """Return the row of a run, None where it has not finished."""
-        for row in self.rows[run.kind]:
-            if tuple(row[name] for name in KEY) == run.key:
-                return row
-        return None
-
-    def add(self, run: Run, row: Row) -> None:
-        """Add the row of a run; the file is replaced as a whole."""
-        rows = self.rows[run.kind]
-        rows.append(dict(zip(KEY, run.key, strict=True)) | row)
-        path = self.path(run.kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix('.partial')
-        with partial.open('w', newline='') as file:
-            writer = csv.DictWriter(file, [*KEY, *METRICS[run.kind], 'curve', *ABOUT])
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(path)
-
-
-def best_settings(results: Results, job: str, loss: str) -> dict | None:
-    """Return the tuned settings with the best metric, None before all have been tried."""
-    kind = JOBS[job][0]
-    rows = [results.find(run) for run in tuning_runs(job, loss)]
-    if not all(rows):
-        return None
-    return json.loads(max(rows, key=lambda row: float(row[METRICS[kind][0]]))['settings'])
-
-
-def tuning_runs(job: str, loss: str) -> list[Run]:
-    """Return the runs that tune a loss; what 1,000 categories need serves 100 and all as well."""
-    kind = JOBS[job][0]
-    tuned_job = 'categories-1000' if kind == 'categories' else job
-    settings = tuning_settings(kind, loss)
-    return [Run(tuned_job, loss, 'val', 0, setting) for setting in settings]
-
-
 def plan(results: Results, jobs: Iterable[str], ablation: bool) -> Iterator[Run | None]:
     """Yield the runs of the study in their order; None stands for one that waits for others."""
     for job in jobs:
@@ -136,9 +69,10 @@ def read_curve(work_dir: Path, metrics: tuple[str, ...]) -> list[dict]:
     rows = {}
     for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in log.read_text().splitlines():
-            row = json.loads(line)
-            if metrics[0] in row:
-                rows[row['step']] = row
+            with suppress(json.JSONDecodeError):  # a line that a kill cut short
+                row = json.loads(line)
+                if metrics[0] in row:
+                    rows[row['step']] = row
     return [rows[step] for step in sorted(rows)]
 
 
@@ -246,6 +180,8 @@ def main() -> None:
             row = results.find(run)
             top1 = row['accuracy/top1'] if row else 'failed'
             print(f'{run.loss:5} {run.settings_text}: top-1 {top1} %')
+    else:
+        write_report(folder)
     if failed:
         sys.exit('\n'.join(failed))
 

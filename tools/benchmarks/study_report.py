@@ -1,0 +1,157 @@
+"""Write the tables and pictures of the study from its CSV files.
+
+A table stands in docs/results/README.md between ``<!-- study: NAME -->`` and ``<!-- end of study
+-->``; the text around it is written by hand.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from frlr_mm.visualization import summarize
+from scipy import stats
+from study_grid import BASELINE, JOBS, LOSSES, METRICS, ROOT, Run, ablations
+from study_pictures import NAMES, draw_cures, draw_results
+from study_results import Results, Row, best_settings, reported, tuning_runs
+
+BLOCK = re.compile(r'(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)', re.DOTALL)
+
+
+def values_by_seed(rows: list[Row], metric: str) -> dict[str, float]:
+    """Return a metric of each seed."""
+    return {row['seed']: float(row[metric]) for row in rows}
+
+
+def describe_settings(text: str) -> str:
+    """Return settings as a reader wants them."""
+    return ', '.join(f'{name} {value:g}' for name, value in json.loads(text).items())
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines) + '\n'
+
+
+def job_table(results: Results, job: str) -> str:
+    """Return the table of a job: each loss on the test split, and against the baseline."""
+    kind = JOBS[job][0]
+    first, *others = METRICS[kind]
+    base = values_by_seed(reported(results, job, BASELINE[kind]), first)
+    rows = []
+    for loss in LOSSES[kind]:
+        found = reported(results, job, loss)
+        if not found:
+            continue
+        by_seed = values_by_seed(found, first)
+        summary = summarize(list(by_seed.values()))
+        seeds = [seed for seed in by_seed if seed in base]
+        against = ['', '']
+        if loss != BASELINE[kind] and len(seeds) > 1:
+            pairs = np.array([[by_seed[seed], base[seed]] for seed in seeds])
+            shift = summarize(pairs[:, 0] - pairs[:, 1])
+            p = stats.ttest_rel(pairs[:, 0], pairs[:, 1]).pvalue
+            against = [f'{shift.mean:+.2f} ± {shift.high - shift.mean:.2f}', f'{p:.2g}']
+        rows.append(
+            [
+                NAMES[loss],
+                describe_settings(found[0]['settings']),
+                str(summary.num),
+                f'{summary.mean:.2f} ± {summary.high - summary.mean:.2f}',
+                f'{summary.std:.2f}',
+                *against,
+                *(f'{np.mean([float(row[name]) for row in found]):.2f}' for name in others),
+            ]
+        )
+    if not rows:
+        return 'Not measured yet.\n'
+    names = [name.split('/')[1] for name in (first, *others)]
+    minus = f'minus {NAMES[BASELINE[kind]]}'
+    header = ['loss', 'tuned settings', 'seeds', f'{names[0]}, %', 'SD', minus, 'p', *names[1:]]
+    return table(header, rows)
+
+
+def tuning_table(results: Results, job: str) -> str:
+    """Return the search: each setting tried, on the split to tune on."""
+    kind = JOBS[job][0]
+    rows = []
+    for loss in LOSSES[kind]:
+        best = best_settings(results, job, loss)
+        for run in tuning_runs(job, loss):
+            row = results.find(run)
+            if row:
+                mark = '**' if run.settings == best else ''
+                value = f'{mark}{row[METRICS[kind][0]]}{mark}'
+                rows.append([NAMES[loss], describe_settings(row['settings']), value])
+    if not rows:
+        return 'Not measured yet.\n'
+    return table(['loss', 'settings', f'{METRICS[kind][0].split("/")[1]}, %'], rows)
+
+
+def ablation_table(results: Results) -> str:
+    """Return every run of the ablation, what differs from the loss's defaults, and the metric."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for run in ablations():
+        row = results.find(run)
+        if row:
+            values = groups.setdefault((run.loss, changes_text(run)), [])
+            values.append(float(row['accuracy/top1']))
+    if not groups:
+        return 'Not measured yet.\n'
+    rows = []
+    for (loss, changes), values in sorted(
+        groups.items(), key=lambda item: (list(NAMES).index(item[0][0]), item[0][1] != '')
+    ):
+        text = ' / '.join(f'{value:.1f}' for value in values)
+        rows.append([NAMES[loss], changes or 'as in the recipe', text])
+    return table(['loss', 'changed', 'top1, %, a number a seed'], rows)
+
+
+def changes_text(run: Run) -> str:
+    """Return in what a run of the ablation differs from its loss's recipe."""
+    recipe = next(r.settings for r in ablations() if r.loss == run.loss)
+    changed = {k: v for k, v in run.settings.items() if recipe.get(k) != v}
+    return ', '.join(f'{name} {value}' for name, value in changed.items())
+
+
+def hours(results: Results) -> str:
+    """Return how long the rows took in all, and on what."""
+    rows = [row for rows in results.rows.values() for row in rows]
+    if not rows:
+        return 'Not measured yet.\n'
+    total = sum(float(row['seconds']) for row in rows) / 3600
+    about = {
+        f'{row["machine"]}, {row["cores"]} cores, torch {row["torch"]}, Python {row["python"]}'
+        for row in rows
+    }
+    commits = ', '.join(sorted({row['commit'] for row in rows}))
+    return (
+        f'{len(rows)} trainings of one thread each, {total:.1f} hours of threads in all; '
+        f'{"; ".join(sorted(about))}; commits {commits}.\n'
+    )
+
+
+def write_report(folder: Path) -> None:
+    """Write the tables of README.md in ``folder`` and the pictures beside it."""
+    results = Results(folder)
+    blocks: dict[str, Callable[[], str]] = dict(
+        hours=lambda: hours(results), ablation=lambda: ablation_table(results)
+    )
+    for job in JOBS:
+        blocks[job] = lambda job=job: job_table(results, job)
+        blocks[f'tuning-{job}'] = lambda job=job: tuning_table(results, job)
+    path = folder / 'README.md'
+    if path.is_file():
+        text = BLOCK.sub(lambda match: match[1] + blocks[match[2]]() + match[3], path.read_text())
+        partial = path.with_name(f'{path.name}.partial')
+        partial.write_text(text)
+        partial.replace(path)
+    draw_results(results, folder)
+    draw_cures(results, folder)
+
+
+if __name__ == '__main__':
+    write_report(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / 'docs/results')
