@@ -4,7 +4,6 @@ import argparse
 import os
 from pathlib import Path
 
-import mmcv
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -20,6 +19,7 @@ from mmpretrain import get_model
 from frlr_mm.cli import check_cfg_options, check_checkpoint, one_line_errors
 from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
 from frlr_mm.functional.reid import Embeddings, rank_gallery
+from frlr_mm.visualization import read_image
 
 TOPK = 10
 # Right and wrong differ in colour, in the line and in the sign: also readable in grey.
@@ -60,13 +60,6 @@ def extract(model: torch.nn.Module, loader: torch.utils.data.DataLoader) -> list
         metric.process(batch, [sample.to_dict() for sample in model.test_step(batch)])
     print()
     return metric.results
-
-
-def read_image(dataset: BaseDataset, index: int) -> np.ndarray:
-    """Return an image as it is before the pipeline, RGB."""
-    info = dataset.get_data_info(index)
-    image = info['img'] if 'img' in info else mmcv.imread(info['img_path'])
-    return mmcv.bgr2rgb(image)
 
 
 def show(

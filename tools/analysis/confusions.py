@@ -1,0 +1,173 @@
+"""Show the pairs of classes that hard selection picks most: a class and a negative of its images.
+
+For each test image the k negatives with the highest logits are counted, k = ratio x C, as HS-LR
+selects them. (`confusion_matrix.py` of mmpretrain counts the predicted class alone.)
+"""
+
+import argparse
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config, DictAction
+from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmengine.utils import track_iter_progress
+from mmpretrain import get_model
+
+from frlr_mm.cli import check_cfg_options, check_checkpoint, one_line_errors
+from frlr_mm.functional.hs_lr import check_ratio, num_selected
+from frlr_mm.visualization import read_image, replacing, save_figure
+from frlr_mm.visualization.figures import picture_files
+
+
+class Pairs(NamedTuple):
+    """Pairs of classes, those that are picked most first; all (P,)."""
+
+    classes: np.ndarray
+    negatives: np.ndarray
+    counts: np.ndarray
+    probabilities: np.ndarray  # of the negative, mean over the images it is picked in
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='a config of classification')
+    parser.add_argument('checkpoint', help='a checkpoint of it')
+    parser.add_argument('--out', type=Path, required=True, help='the picture: PNG and SVG')
+    parser.add_argument('--csv', type=Path, help='a file for all pairs')
+    parser.add_argument(
+        '--ratio', type=float, help="the selected share of the classes (default: the loss's)"
+    )
+    parser.add_argument('--num-pairs', type=int, default=20, help='shown pairs (default: 20)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='KEY=VALUE, to override settings of the config',
+    )
+    args = parser.parse_args()
+    if args.num_pairs < 1:
+        parser.error(f'expected --num-pairs to be at least 1, but got {args.num_pairs}')
+    return args
+
+
+def choose_ratio(cfg: Config, ratio: float | None) -> float:
+    """Return the ratio that was given, or that of the config's loss.
+
+    Raises:
+        ValueError: If there is none, or it is out of range.
+    """
+    if ratio is None:
+        ratio = cfg.model.head.loss.get('ratio')
+    if ratio is None:
+        raise ValueError(f'{cfg.model.head.loss.type} has no ratio: give one by --ratio')
+    check_ratio(ratio)
+    return ratio
+
+
+@torch.no_grad()
+def select(
+    model: torch.nn.Module, loader: torch.utils.data.DataLoader, ratio: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the labels (N,), the selected negatives (N, k) and their probabilities (N, k)."""
+    labels, picked, probabilities = [], [], []
+    for batch in track_iter_progress((loader, len(loader))):
+        data = model.data_preprocessor(batch)
+        logits = model(data['inputs'], mode='tensor').float()
+        label = torch.stack([sample.gt_label.flatten() for sample in data['data_samples']])
+        if label.shape[1] != 1:
+            raise ValueError('Expected one label an image, but the data set has several')
+        label = label.to(logits.device)
+        num_classes = logits.shape[1]
+        # The positive is never selected, however many are.
+        k = min(num_selected(num_classes, ratio), num_classes - 1)
+        top = logits.scatter(1, label, -torch.inf).topk(k)
+        labels.append(label[:, 0].cpu())
+        picked.append(top.indices.cpu())
+        probabilities.append(top.values.sigmoid().cpu())
+    print()
+    return tuple(torch.cat(parts).numpy() for parts in (labels, picked, probabilities))
+
+
+def count_pairs(labels: np.ndarray, picked: np.ndarray, probabilities: np.ndarray) -> Pairs:
+    """Count how often each pair is picked; ties go by the mean probability of the negative."""
+    classes = np.repeat(labels, picked.shape[1])
+    pairs = np.stack([classes, picked.ravel()], 1)
+    unique, place, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    mean = np.bincount(place.ravel(), probabilities.ravel()) / counts
+    order = np.lexsort((-mean, -counts))
+    return Pairs(*unique[order].T, counts[order], mean[order])
+
+
+def draw(dataset: BaseDataset, labels: np.ndarray, pairs: Pairs, num: int, k: int) -> Figure:
+    """Draw an image of each of the two classes of the first pairs."""
+    num = min(num, len(pairs.counts))
+    columns = min(num, 5)
+    rows = -(-num // columns)
+    figure = Figure(figsize=(2.3 * columns, 1.75 * rows + 0.6), layout='constrained')
+    figure.suptitle(
+        f'Left: a class. Right: the negative that is among the {k} hardest of its images\n'
+        'most often: in how many of them, and its mean probability',
+        fontsize=10,
+    )
+    cells = figure.subfigures(rows, columns, squeeze=False, wspace=0.06, hspace=0.04).flat
+    total = np.bincount(labels, minlength=len(dataset.CLASSES))
+    for place, cell in zip(range(num), cells, strict=False):
+        pair = [int(pairs.classes[place]), int(pairs.negatives[place])]
+        for axis, label in zip(cell.subplots(1, 2), pair, strict=True):
+            examples = np.flatnonzero(labels == label)
+            if len(examples):
+                axis.imshow(read_image(dataset, int(examples[0])))
+            axis.set_title(dataset.CLASSES[label], fontsize=10)
+            axis.set(xticks=[], yticks=[])
+        picked = f'{pairs.counts[place]} of {total[pair[0]]}'
+        cell.supxlabel(f'{picked}, p = {pairs.probabilities[place]:.2g}', fontsize=9)
+    return figure
+
+
+def main() -> None:
+    """Read the command line, select, count, draw, print."""
+    with one_line_errors():
+        args = parse_args()
+        picture_files(args.out)
+        check_checkpoint(args.checkpoint)
+        if not Path(args.config).is_file():
+            raise FileNotFoundError(f'config not found: {args.config}')
+        cfg = Config.fromfile(args.config)
+        check_cfg_options(cfg, args.cfg_options)
+        cfg.merge_from_dict(args.cfg_options)
+        ratio = choose_ratio(cfg, args.ratio)
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        model = get_model(cfg, pretrained=args.checkpoint, device=get_device()).eval()
+        loader = Runner.build_dataloader(cfg.test_dataloader)
+        labels, picked, probabilities = select(model, loader, ratio)
+
+    pairs = count_pairs(labels, picked, probabilities)
+    classes = loader.dataset.CLASSES
+    rows = [
+        (classes[label], classes[negative], int(count), float(probability))
+        for label, negative, count, probability in zip(*pairs, strict=True)
+    ]
+    if args.csv:
+        with replacing(args.csv) as partial, partial.open('w', newline='') as file:
+            writer = csv.writer(file)
+            writer.writerow(('class', 'negative', 'images', 'mean_probability'))
+            writer.writerows(rows)
+    print('| class | negative | images | mean probability |')
+    print('| --- | --- | --- | --- |')
+    for name, negative, count, p in rows[: args.num_pairs]:
+        print(f'| {name} | {negative} | {count} | {p:.3g} |')
+    figure = draw(loader.dataset, labels, pairs, args.num_pairs, picked.shape[1])
+    print('', *save_figure(figure, args.out), sep='\n')
+
+
+if __name__ == '__main__':
+    main()
