@@ -8,8 +8,8 @@ from . import compat
 
 compat.apply()
 
-from . import datasets, evaluation, hooks, models  # noqa: E402 (mmpretrain imports only once it is mended)
+from . import datasets, evaluation, hooks, loops, models  # noqa: E402 (mmpretrain imports only once it is mended)
 
 __version__ = '0.1.0'
 
-__all__ = ['__version__', 'compat', 'datasets', 'evaluation', 'hooks', 'models']
+__all__ = ['__version__', 'compat', 'datasets', 'evaluation', 'hooks', 'loops', 'models']

@@ -19,6 +19,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .compat import adapt_config_to_cpu, ignore_known_log_lines
+from .safeguards import adapt_training, add_hooks, resolve_resume
 
 # Top-level fields that mmengine and the stock command lines read, besides Runner's arguments.
 _FURTHER_FIELDS = {
@@ -128,13 +129,19 @@ def read_config(stock: ModuleType, args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: If the config or one of its bases does not exist.
         KeyError: If ``--cfg-options`` sets a top-level field that nothing reads.
+        ValueError: If the checkpoint to resume is not whole.
     """
     if not os.path.isfile(args.config):
         raise FileNotFoundError(f'config not found: {args.config}')
     cfg = Config.fromfile(args.config)
     check_cfg_options(cfg, args.cfg_options or {})
+    if hasattr(args, 'resume'):  # the options of training
+        add_hooks(cfg)
     cfg = stock.merge_args(cfg, args)
     adapt_config_to_cpu(cfg)
+    if hasattr(args, 'resume'):
+        adapt_training(cfg)
+        resolve_resume(cfg)
     return cfg
 
 

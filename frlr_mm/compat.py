@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import mmengine.config.config
+import mmengine.fileio.io
 import mmengine.hub.hub
 import mmengine.runner.checkpoint
 import mmengine.utils.package_utils
@@ -25,12 +26,15 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.fileio import register_backend
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner.amp import autocast
 from mmengine.utils import digit_version
+
+from .checkpoints import AtomicLocalBackend
 
 
 def apply() -> None:
@@ -40,6 +44,7 @@ def apply() -> None:
     allow_checkpoint_types()
     load_urls_weights_only()
     keep_checkpoints_from_running_code()
+    write_files_atomically()
 
 
 def ignore_known_warnings() -> None:
@@ -209,6 +214,16 @@ def _explain_refusal(filename: str, error: pickle.UnpicklingError) -> str:
         'these by torch.serialization.add_safe_globals([...]) in a module of your own that '
         '`custom_imports` of the config names'
     )
+
+
+def write_files_atomically() -> None:
+    """Let checkpoints and what ``mmengine.dump`` writes be whole or not there.
+
+    mmengine writes into the file itself: a process killed meanwhile, or a full disk, leaves half a
+    file in place of the last good one. Can go when its local backend renames.
+    """
+    register_backend('local', AtomicLocalBackend, force=True, prefixes='')
+    mmengine.fileio.io.backend_instances.clear()  # those made before, of the old class
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -13,6 +13,7 @@ from frlr_mm.cli import (
     one_line_errors,
     read_config,
 )
+from frlr_mm.safeguards import one_line_faults
 
 
 def main() -> None:
@@ -29,10 +30,11 @@ def main() -> None:
 
     if args.out and args.out_item in ('pred', None):
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    with one_line_errors((pickle.UnpicklingError,)):  # a checkpoint that was refused
+    # A checkpoint may be refused, a disk may be full.
+    with one_line_errors((pickle.UnpicklingError,)), one_line_faults():
         metrics = runner.test()
-    if args.out and args.out_item == 'metrics':
-        mmengine.dump(metrics, args.out)
+        if args.out and args.out_item == 'metrics':
+            mmengine.dump(metrics, args.out)
     leave_process_group()
 
 

@@ -10,6 +10,7 @@ from frlr_mm.cli import (
     one_line_errors,
     read_config,
 )
+from frlr_mm.safeguards import one_line_faults
 
 
 def main() -> None:
@@ -23,7 +24,8 @@ def main() -> None:
         runner = build_runner(cfg)
         # Built here rather than in `train`, so that missing data is one line as well.
         _ = runner.train_loop, runner.val_loop
-    with one_line_errors((pickle.UnpicklingError,)):  # a checkpoint that was refused
+    # A checkpoint may be refused, a disk may be full.
+    with one_line_errors((pickle.UnpicklingError,)), one_line_faults():
         runner.train()
     leave_process_group()
 

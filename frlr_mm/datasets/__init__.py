@@ -4,7 +4,7 @@ from .deepfashion import DeepFashionAttribute
 from .glyphs import GlyphDataset
 from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
 from .tiny_imagenet import TinyImageNet
-from .transforms import CropBBox
+from .transforms import CropBBox, LoadCheckedImage
 
 __all__ = [
     'CUHK03NP',
@@ -13,6 +13,7 @@ __all__ = [
     'DeepFashionAttribute',
     'DukeMTMCreID',
     'GlyphDataset',
+    'LoadCheckedImage',
     'Market1501',
     'TinyImageNet',
 ]

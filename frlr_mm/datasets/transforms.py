@@ -1,9 +1,24 @@
 """Transforms that mmpretrain lacks."""
 
+import io
+import os
+from typing import Any, Optional
+
 import mmcv
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmengine.fileio import get
 from mmengine.registry import TRANSFORMS
+from PIL import Image
+
+POLICIES = ('error', 'skip')
+# How a whole file ends, and how many bytes of padding are looked through for it.
+_ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}
+_PADDING = 1024
+
+
+class UnreadableImageError(ValueError):
+    """A file is no whole image."""
 
 
 @TRANSFORMS.register_module()
@@ -40,3 +55,87 @@ class CropBBox(BaseTransform):
         results['img'] = mmcv.imcrop(results['img'], np.array(results['bbox']))
         results['img_shape'] = results['img'].shape[:2]
         return results
+
+
+@TRANSFORMS.register_module()
+class LoadCheckedImage(LoadImageFromFile):
+    """Load an image, and notice where it is none or only a part of one.
+
+    OpenCV fills what a truncated JPEG lacks with grey. Here the end of a JPEG or PNG file is
+    looked for, and Pillow decides on files that have none. Damage in the middle is not noticed.
+
+    Required and added keys are those of :class:`mmcv.transforms.LoadImageFromFile`.
+
+    Args:
+        on_error (str): 'error' to stop at an unreadable image, or 'skip' to take another one in
+            its place, chosen at random, as mmengine's data sets do in training. Defaults to
+            'error'.
+        record (str, optional): The file that gets the path and the reason of each skipped image,
+            a line each. tools/train.py sets it to ``unreadable_images.txt`` in the work folder.
+            Defaults to None.
+        **kwargs: Other arguments of :class:`mmcv.transforms.LoadImageFromFile`, but for
+            ``ignore_empty``.
+
+    Raises:
+        ValueError: If ``on_error`` is none of the two.
+    """
+
+    def __init__(
+        self, on_error: str = 'error', record: Optional[str] = None, **kwargs: Any
+    ) -> None:
+        if on_error not in POLICIES:
+            raise ValueError(f'Expected `on_error` to be one of {POLICIES}, but got {on_error!r}')
+        super().__init__(**kwargs)
+        self.on_error = on_error
+        self.record = record
+
+    def transform(self, results: dict) -> Optional[dict]:
+        """Load the image.
+
+        Args:
+            results (dict): What the pipeline holds of an image, with ``img_path``.
+
+        Returns:
+            dict, optional: The same with the image, or None where it is skipped.
+
+        Raises:
+            UnreadableImageError: If the image is unreadable and is not to be skipped.
+        """
+        path = str(results['img_path'])
+        try:
+            image = self._load(path)
+        except UnreadableImageError as error:
+            if self.on_error == 'error':
+                raise UnreadableImageError(f'{path} is no readable image: {error}') from None
+            if self.record is not None:
+                # One write that appends: several workers and ranks share the file.
+                line = f'{path}\t{error}\n'.encode()
+                file = os.open(self.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                try:
+                    os.write(file, line)
+                finally:
+                    os.close(file)
+            return None
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _load(self, path: str) -> np.ndarray:
+        try:
+            data = get(path, backend_args=self.backend_args)
+        except OSError as error:
+            raise UnreadableImageError(error.strerror or str(error)) from None
+        if not data:
+            raise UnreadableImageError('the file is empty')
+        end = next((end for start, end in _ENDS.items() if data.startswith(start)), None)
+        if end is None or end not in data[-_PADDING:]:
+            try:
+                with Image.open(io.BytesIO(data)) as image:
+                    image.load()
+            except Exception as error:  # Pillow's decoders raise whatever they meet
+                reason = ' '.join(str(error).replace(repr(data), '').split())
+                raise UnreadableImageError(reason or type(error).__name__) from None
+        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        if image is None:
+            raise UnreadableImageError('it cannot be decoded')
+        return image

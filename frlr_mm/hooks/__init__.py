@@ -1,7 +1,17 @@
-"""mmengine hooks of the losses."""
+"""mmengine hooks: of the losses, for the prior, and against faults in training."""
 
+from .finite_loss_hook import FiniteLossHook
 from .focus_annealing_hook import FocusAnnealingHook
 from .negative_class_distraction_hook import NegativeClassDistractionHook
+from .preemption_hook import PreemptionHook
 from .prior_bias_hook import PriorBiasHook
+from .unreadable_images_hook import UnreadableImagesHook
 
-__all__ = ['FocusAnnealingHook', 'NegativeClassDistractionHook', 'PriorBiasHook']
+__all__ = [
+    'FiniteLossHook',
+    'FocusAnnealingHook',
+    'NegativeClassDistractionHook',
+    'PreemptionHook',
+    'PriorBiasHook',
+    'UnreadableImagesHook',
+]

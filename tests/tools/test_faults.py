@@ -1,0 +1,176 @@
+"""Trainings that are killed, stopped, or fed what no loss survives, and how they go on."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from .conftest import ROOT, SMALL_GLYPHS, options
+
+RECIPE = ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py'
+# What goes wrong, as a hook: its `fault` happens at the start of iteration `at`.
+FAULTS = """
+import os, signal
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module(force=True)
+class FaultHook(Hook):
+    priority = 'LOW'
+
+    def __init__(self, at, fault, once=True):
+        self.at, self.fault, self.once = at, fault, once
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at and not (self.once and os.path.exists('happened')):
+            open('happened', 'w').close()
+            if self.fault == 'nan':
+                nan = float('nan')
+                data_batch['inputs'] = [image * nan for image in data_batch['inputs']]
+            else:
+                os.kill(os.getpid(), getattr(signal, self.fault))
+"""
+CONFIG = """
+_base_ = {recipe!r}
+custom_imports = dict(imports=['frlr_mm', 'faults'])
+custom_hooks = [
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.1, end=3),
+    dict(type='EMAHook', momentum=0.1),
+    {fault}
+]
+train_cfg = dict(max_epochs=3)
+randomness = dict(seed=0, deterministic=True)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+@pytest.fixture
+def make_config(tmp_path, monkeypatch):
+    """Write a config of a small training with a fault; return its path."""
+    (tmp_path / 'faults.py').write_text(FAULTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    # An epoch has 5 iterations; the schedule of ten epochs is cut off after three.
+    small = SMALL_GLYPHS
+
+    def make(name, fault=''):
+        path = tmp_path / name
+        path.write_text(CONFIG.format(recipe=str(RECIPE), fault=fault))
+        return path, '--work-dir', path.stem, *options(small)
+
+    return make
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_training(path, expected):
+    """Weights, averaged weights and momentum are equal bit for bit."""
+    mine, other = load(path), load(expected)
+    for part in ('state_dict', 'ema_state_dict'):
+        assert mine[part].keys() == other[part].keys()
+        for name, value in mine[part].items():
+            assert torch.equal(value, other[part][name]), (part, name)
+    states = [part['optimizer']['state'] for part in (mine, other)]
+    for key, state in states[0].items():
+        assert torch.equal(state['momentum_buffer'], states[1][key]['momentum_buffer'])
+    assert mine['meta']['iter'] == other['meta']['iter'] == 15
+
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+    """A folder for what the tests of this module share."""
+    return tmp_path_factory.mktemp('whole')
+
+
+@pytest.fixture
+def whole_run(run_tool, make_config, tmp_path, kept):
+    """Return the last checkpoint of a training without a fault."""
+    path = kept / 'epoch_3.pth'
+    if not path.exists():
+        status, output = run_tool('train.py', *make_config('whole.py'))
+        assert status == 0, output[-3000:]
+        (tmp_path / 'whole/epoch_3.pth').rename(path)
+    return path
+
+
+def test_killed_training_resumes_bit_for_bit(run_tool, make_config, whole_run, tmp_path):
+    # In the second epoch: SIGKILL leaves no time for anything.
+    args = make_config('killed.py', "dict(type='FaultHook', at=7, fault='SIGKILL'),")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    killed = subprocess.run(
+        [sys.executable, str(ROOT / 'tools/train.py'), *map(str, args)],
+        cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=path),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    folder = tmp_path / 'killed'
+    assert (folder / 'epoch_1.pth').is_file() and not (folder / 'epoch_2.pth').exists()
+    # A checkpoint whose writing was cut off, newer than the whole one.
+    data = (folder / 'epoch_1.pth').read_bytes()
+    (folder / 'epoch_2.pth').write_bytes(data[: len(data) // 2])
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_2.pth'))
+
+    status, output = run_tool('train.py', *args, '--resume')
+    assert status == 0, output[-3000:]
+    assert 'epoch_2.pth is truncated or not a checkpoint' in output
+    assert 'resumed epoch: 1' in output
+    assert_same_training(folder / 'epoch_3.pth', whole_run)
+
+    status, output = run_tool('train.py', *args, '--resume', whole_run.with_name('none.pth'))
+    assert status != 0 and 'none.pth' in output and 'Traceback' not in output
+    (folder / 'half.pth').write_bytes(data[:1000])
+    status, output = run_tool('train.py', *args, '--resume', folder / 'half.pth')
+    assert status != 0 and 'half.pth is truncated' in output and 'Traceback' not in output
+
+
+@pytest.mark.parametrize(('name', 'code'), [('SIGTERM', 143), ('SIGINT', 130)])
+def test_stopped_training_goes_on_bit_for_bit(
+    run_tool, make_config, whole_run, tmp_path, name, code
+):
+    args = make_config('stopped.py', f"dict(type='FaultHook', at=7, fault='{name}'),")
+    before = signal.getsignal(getattr(signal, name))
+    status, output = run_tool('train.py', *args)
+    assert status == code, output[-3000:]
+    assert f'{name}: training stops after 8 iterations' in output
+    assert signal.getsignal(getattr(signal, name)) is before
+    assert load(tmp_path / 'stopped/interrupted.pth')['meta']['iter'] == 8
+
+    status, output = run_tool('train.py', *args, '--resume')
+    assert status == 0, output[-3000:]
+    assert 'interrupted.pth' in output and '[2][4/5]' in output and '[2][3/5]' not in output
+    assert_same_training(tmp_path / 'stopped/epoch_3.pth', whole_run)
+
+
+def test_second_interrupt_ends_at_once(run_tool, make_config, tmp_path):
+    fault = "dict(type='FaultHook', at=7, fault='SIGINT', once=False),"
+    with pytest.raises(KeyboardInterrupt):
+        run_tool('train.py', *make_config('twice.py', fault * 2))
+    assert not (tmp_path / 'twice/interrupted.pth').exists()
+
+
+def test_nan_stops_before_the_weights_change(run_tool, make_config, tmp_path):
+    status, output = run_tool(
+        'train.py', *make_config('nan.py', "dict(type='FaultHook', at=7, fault='nan'),")
+    )
+    assert status == 1 and 'Traceback' not in output
+    line = next(line for line in output.splitlines() if line.startswith('train.py: error: '))
+    assert 'loss = nan at iteration 8, epoch 2, lr 0.' in line and 'images: ' in line
+
+
+def test_nan_is_skipped_on_purpose(run_tool, make_config, whole_run, tmp_path):
+    args = make_config('skip.py', "dict(type='FaultHook', at=7, fault='nan'),")
+    status, output = run_tool(
+        'train.py', *args, 'default_hooks.finite_loss.max_skips=1', 'train_cfg.max_epochs=2'
+    )
+    assert status == 0, output[-3000:]
+    assert 'skipped, 1 of at most 1' in output
+    weights = load(tmp_path / 'skip/epoch_2.pth')['state_dict']
+    assert all(torch.isfinite(value.float()).all() for value in weights.values())
