@@ -1,7 +1,9 @@
 """What tools/train.py adds to every run against faults."""
 
+import atexit
 import errno
 import logging
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -50,6 +52,8 @@ def adapt_training(cfg: Config) -> None:
     Args:
         cfg (Config): The config of a run; changed in place.
     """
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
     train_cfg = cfg.get('train_cfg')
     if train_cfg is not None and 'type' not in train_cfg:
         by_epoch = train_cfg.pop('by_epoch', True)
@@ -66,6 +70,13 @@ def adapt_training(cfg: Config) -> None:
     if checkpoint is not None and checkpoint.get('max_keep_ckpts') == 1:
         checkpoint.max_keep_ckpts = 2
         print_log('Two checkpoints are kept: one while the other is written', 'current')
+
+
+def _end_workers() -> None:
+    """End the workers of a failed training: Python waits for them, and they ignore SIGTERM."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def _find_dicts(cfg: object, kind: str) -> Iterator[dict]:
@@ -125,12 +136,13 @@ def one_line_faults() -> Iterator[None]:
     try:
         yield
     except (NonFiniteLossError, UnreadableImageError, OSError) as error:
-        is_storage = isinstance(error, OSError)
-        if is_storage and error.errno not in _STORAGE_ERRORS:
-            raise
+        hint = ''
+        if isinstance(error, OSError):
+            if error.errno not in _STORAGE_ERRORS:
+                raise
+            hint = '; what was written before is kept'
         if os.environ.get('FRLR_TRACEBACK') == '1':
             raise
         # A worker of a data loader hands its error on with the traceback before it.
         line = str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ')
-        hint = '; what was written before is kept' if is_storage else ''
         sys.exit(f'{Path(sys.argv[0]).name}: error: {line}{hint}')

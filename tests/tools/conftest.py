@@ -1,4 +1,5 @@
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def run_tool(monkeypatch, tmp_path, capfd):
         MMLogger._instance_dict.clear()
         monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools' / name), *map(str, args)])
         status = 0
+        # A training that fails ends its process, and leaves its handlers to it.
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         try:
             runpy.run_path(sys.argv[0], run_name='__main__')
         except SystemExit as error:
@@ -41,6 +44,9 @@ def run_tool(monkeypatch, tmp_path, capfd):
             if isinstance(status, str):  # what sys.exit prints
                 print(status, file=sys.stderr)
                 status = 1
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
         out, err = capfd.readouterr()
         return status, out + err
 
