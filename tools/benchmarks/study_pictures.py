@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from frlr_mm.visualization import line_style, save_figure, summarize
 from matplotlib.figure import Figure
 from study_grid import BASE, FOCUS, JOBS, LOSSES, METRICS, SEEDS, Run
 from study_results import Results, reported
+
+from frlr_mm.visualization import line_style, save_figure, summarize
 
 NAMES = {'sr': 'SR', 'lr': 'LR', 'hslr': 'HS-LR', 'sslr': 'SS-LR', 'focal': 'focal', 'asl': 'ASL'}
 # What stands beside the lines of the ablation: without the prior, without the annealing.

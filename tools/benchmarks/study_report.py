@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from frlr_mm.visualization import summarize
 from scipy import stats
 from study_grid import BASELINE, JOBS, LOSSES, METRICS, ROOT, Run, ablations
 from study_pictures import NAMES, draw_cures, draw_results
 from study_results import Results, Row, best_settings, reported, tuning_runs
+
+from frlr_mm.visualization import summarize
 
 BLOCK = re.compile(r'(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)', re.DOTALL)
 
