@@ -1,8 +1,13 @@
 """Processes that train together, for tests."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
+import socket
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -49,3 +54,24 @@ def _run_rank(rank, target, world_size, folder):
     torch.save(target(rank, world_size), f'{folder}/rank{rank}.pt')
     dist.barrier()
     dist.destroy_process_group()
+
+
+def free_port():
+    """Return a port of this machine that nothing listens to."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def kill_marked(name, value):
+    """Kill each process that was started with an environment variable of this value.
+
+    Launchers start their workers in sessions of their own, which outlive a launcher that dies.
+    """
+    mark = f'{name}={value}'.encode()
+    for process in Path('/proc').iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):  # it may have ended
+            if mark in (process / 'environ').read_bytes().split(b'\0'):
+                os.kill(int(process.name), signal.SIGKILL)
