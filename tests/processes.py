@@ -44,6 +44,7 @@ def run_ranks(target, world_size, folder):
 
 def _run_rank(rank, target, world_size, folder):
     torch.set_num_threads(1)
+    os.chdir(folder)  # mmengine writes what ranks exchange below the working directory
     dist.init_process_group(
         'gloo',
         init_method=f'file://{folder}/rendezvous',
