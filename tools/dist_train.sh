@@ -2,9 +2,8 @@
 # Train with several processes: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
 # On several machines run it on each, with NNODES, NODE_RANK and MASTER_ADDR set. On a machine
 # without a GPU, GPUS is the number of CPU processes.
-# With MAX_RESTARTS set, and --resume among the options, a job of which a process or a machine dies
-# starts again and goes on from its last checkpoint, at most so many times. A machine joins again
-# with the same command; the one at MASTER_ADDR has to stay.
+# With MAX_RESTARTS set, and --resume among the options, a job of which a process dies starts again
+# and goes on from its last checkpoint, at most so many times.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
