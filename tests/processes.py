@@ -1,8 +1,13 @@
 """Processes that train together, for tests."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
+import socket
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -39,6 +44,7 @@ def run_ranks(target, world_size, folder):
 
 def _run_rank(rank, target, world_size, folder):
     torch.set_num_threads(1)
+    os.chdir(folder)  # mmengine writes what ranks exchange below the working directory
     dist.init_process_group(
         'gloo',
         init_method=f'file://{folder}/rendezvous',
@@ -49,3 +55,24 @@ def _run_rank(rank, target, world_size, folder):
     torch.save(target(rank, world_size), f'{folder}/rank{rank}.pt')
     dist.barrier()
     dist.destroy_process_group()
+
+
+def free_port():
+    """Return a port of this machine that nothing listens to."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def kill_marked(name, value):
+    """Kill each process that was started with an environment variable of this value.
+
+    Launchers start their workers in sessions of their own, which outlive a launcher that dies.
+    """
+    mark = f'{name}={value}'.encode()
+    for process in Path('/proc').iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):  # it may have ended
+            if mark in (process / 'environ').read_bytes().split(b'\0'):
+                os.kill(int(process.name), signal.SIGKILL)

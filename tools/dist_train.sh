@@ -2,6 +2,8 @@
 # Train with several processes: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
 # On several machines run it on each, with NNODES, NODE_RANK and MASTER_ADDR set. On a machine
 # without a GPU, GPUS is the number of CPU processes.
+# With MAX_RESTARTS set, and --resume among the options, a job of which a process dies starts again
+# and goes on from its last checkpoint, at most so many times.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -10,12 +12,29 @@ if [ $# -lt 2 ]; then
 fi
 CONFIG=$1
 GPUS=$2
+MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
+PORT=${PORT:-29500}
+
+if [ -n "${MAX_RESTARTS:-}" ]; then
+    RENDEZVOUS=(
+        --max_restarts="$MAX_RESTARTS"
+        --rdzv_backend=c10d
+        --rdzv_endpoint="$MASTER_ADDR:$PORT"
+        --rdzv_id="frlr_mm-$PORT"
+    )
+    # One machine needs no name that others can find.
+    [ "${NNODES:-1}" != 1 ] || RENDEZVOUS+=(--local_addr="$MASTER_ADDR")
+else
+    RENDEZVOUS=(
+        --node_rank="${NODE_RANK:-0}"
+        --master_addr="$MASTER_ADDR"
+        --master_port="$PORT"
+    )
+fi
 
 PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" \
 python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
+    "${RENDEZVOUS[@]}" \
     --nproc_per_node="$GPUS" \
     "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "${@:3}"

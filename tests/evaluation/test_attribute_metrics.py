@@ -4,8 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.registry import METRICS
 from mmpretrain.evaluation import AveragePrecision, MultiLabelMetric
@@ -18,6 +17,7 @@ from frlr_mm.evaluation.attribute_metric import (
     pooled_recall,
 )
 from tests import references_attributes as ref
+from tests.processes import run_ranks
 
 TYPES = ('colour', 'shape', 'colour', 'part', 'shape', 'shape', 'part')
 
@@ -207,25 +207,27 @@ def test_refuses_bad_values():
         evaluate(AttributeMetric(), score, target)
 
 
-def _evaluate_on_rank(rank, store, score, target, results):
-    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    # As mmengine's DefaultSampler shares out: every second image, the last rank padded from the
-    # beginning.
-    size = len(score)
-    mine = [(2 * i + rank) % size for i in range((size + 1) // 2)]
-    evaluator = Evaluator(metrics=AttributeMetric(topk=(1, 3)))
-    evaluator.dataset_meta = dict(attribute_types=TYPES)
-    for start in range(0, len(mine), 4):
-        index = mine[start : start + 4]
-        evaluator.process(make_samples(score[index], target[index]))
-    torch.save(evaluator.evaluate(size), f'{results}{rank}')
-    dist.destroy_process_group()
+# None divides by two and four; the last gives some of four processes no image of their own.
+SIZES = (31, 7, 3)
 
 
-def test_two_processes_equal_one(tmp_path):
-    # An odd number: one process evaluates an image twice.
-    score, target = make_data(num_images=31)
-    mp.spawn(_evaluate_on_rank, (tmp_path / 'store', score, target, tmp_path / 'rank'), nprocs=2)
-    alone = evaluate(AttributeMetric(topk=(1, 3)), score, target, TYPES)
-    for rank in range(2):
-        assert torch.load(tmp_path / f'rank{rank}') == pytest.approx(alone)
+def _evaluate_on_rank(rank, world_size):
+    metrics = []
+    for size in SIZES:
+        score, target = make_data(num_images=size)
+        share = list(DefaultSampler(score, shuffle=False))
+        evaluator = Evaluator(metrics=AttributeMetric(topk=(1, 3)))
+        evaluator.dataset_meta = dict(attribute_types=TYPES)
+        for start in range(0, len(share), 4):
+            index = share[start : start + 4]
+            evaluator.process(make_samples(score[index], target[index]))
+        metrics.append(evaluator.evaluate(size))
+    return metrics
+
+
+@pytest.mark.parametrize('world_size', [2, 4])
+def test_processes_equal_one(tmp_path, world_size):
+    results = run_ranks(_evaluate_on_rank, world_size, tmp_path)
+    alone = _evaluate_on_rank(0, 1)
+    for metrics in results:
+        assert metrics == [pytest.approx(one, nan_ok=True) for one in alone]

@@ -1,11 +1,6 @@
-import json
-import os
-
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
@@ -13,6 +8,7 @@ from mmpretrain.structures import DataSample
 from frlr_mm.evaluation import ReIDMetric
 from frlr_mm.functional.reid import Embeddings, evaluate_reid
 from tests import references_reid
+from tests.processes import run_ranks
 
 TOPK = (1, 5, 10, 20)
 BATCH_SIZE = 3
@@ -96,14 +92,12 @@ def test_empty_part_is_named(num_queries, num_gallery, missing):
         evaluate(samples, 9)
 
 
-# Neither divides into two ranks with full batches; 29 and 12 images need padding or not.
+# None divides into two or four ranks with full batches; some need padding, others do not.
 SIZES = [(6, 23), (5, 7), (3, 30)]
 
 
-def evaluate_on_rank(rank, folder):
+def evaluate_on_rank(rank, world_size):
     """Evaluate a rank's share, padded as in mmengine's runs."""
-    os.chdir(folder)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     metrics = []
     for num_queries, num_gallery in SIZES:
         samples = make_samples(num_queries, num_gallery)
@@ -115,16 +109,13 @@ def evaluate_on_rank(rank, folder):
                         [samples[i] for i in share], len(samples), collect_device=collect_device
                     )
                 )
-    with open(f'metrics{rank}.json', 'w') as file:
-        json.dump(metrics, file)
-    dist.destroy_process_group()
+    return metrics
 
 
-def test_two_processes_equal_one(tmp_path):
-    mp.spawn(evaluate_on_rank, (str(tmp_path),), nprocs=2)
+@pytest.mark.parametrize('world_size', [2, 4])
+def test_processes_equal_one(tmp_path, world_size):
     expected = [evaluate(make_samples(*sizes), sum(sizes)) for sizes in SIZES for _ in range(4)]
-    for rank in range(2):
-        metrics = json.loads((tmp_path / f'metrics{rank}.json').read_text())
+    for metrics in run_ranks(evaluate_on_rank, world_size, tmp_path):
         assert metrics == [pytest.approx(one, abs=1e-9) for one in expected]
 
 

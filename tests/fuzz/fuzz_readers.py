@@ -36,9 +36,8 @@ def read_boxes(root: Path, file: Path) -> None:
 
 def read_labels(root: Path, file: Path, has_names: bool) -> None:
     rows = list(deepfashion.read_labels(file, NUM_ATTRIBUTES, has_names))
-    lines = [line.split() for line in file.read_bytes().split(b'\n') if line.split()]
-    if has_names:
-        lines = lines[1:] if file.read_bytes().split(b'\n')[1].split() == [] else lines[2:]
+    lines = file.read_bytes().split(b'\n')[2 * has_names :]
+    lines = [line.split() for line in lines if line.strip()]
     for (_, name, positive, unknown), fields in zip(rows, lines, strict=True):
         expected = [int(label) for label in fields[has_names:]]
         assert name == (fields[0].decode() if has_names else '')

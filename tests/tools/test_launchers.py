@@ -1,10 +1,12 @@
 import os
 import re
-import socket
 import subprocess
 import sys
+import uuid
 
 import pytest
+
+from tests.processes import free_port, kill_marked
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 
@@ -14,13 +16,13 @@ GLYPHS = ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py'
 @pytest.fixture
 def run_script(tmp_path):
     """Run a shell script in a folder of its own; return the process."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
     path = os.pathsep.join(
         [str(tmp_path / 'bin'), os.path.dirname(sys.executable), os.environ['PATH']]
     )
-    env = os.environ | dict(PORT=str(port), PATH=path, OMP_NUM_THREADS='1')
+    mark = uuid.uuid4().hex
+    env = os.environ | dict(
+        PORT=str(free_port()), PATH=path, OMP_NUM_THREADS='1', FRLR_TEST_MARK=mark
+    )
 
     def run(name, *args, **more):
         return subprocess.run(
@@ -32,7 +34,8 @@ def run_script(tmp_path):
             timeout=280,
         )
 
-    return run
+    yield run
+    kill_marked('FRLR_TEST_MARK', mark)  # where the time was not enough
 
 
 def test_two_cpu_processes_train_resume_and_test(run_script):
@@ -128,3 +131,41 @@ def test_slurm_command(run_script, tmp_path, name, args, command):
     start = words.index('python')
     assert words[start + 1] == '-u'
     assert words[start + 2].endswith(command[0]) and words[start + 3 :] == command[1:]
+
+
+@pytest.mark.parametrize(
+    ('more', 'words'),
+    [
+        (dict(), ['--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1']),
+        (
+            dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1', PORT='7'),
+            ['--nnodes=2', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=7'],
+        ),
+        (
+            dict(MAX_RESTARTS='3', PORT='7'),
+            [
+                '--max_restarts=3',
+                '--rdzv_backend=c10d',
+                '--rdzv_endpoint=127.0.0.1:7',
+                '--rdzv_id=frlr_mm-7',
+                '--local_addr=127.0.0.1',
+            ],
+        ),
+        (
+            dict(MAX_RESTARTS='3', NNODES='2', MASTER_ADDR='10.0.0.1', PORT='7'),
+            ['--nnodes=2', '--max_restarts=3', '--rdzv_endpoint=10.0.0.1:7'],
+        ),
+    ],
+)
+def test_torchrun_command(run_script, tmp_path, more, words):
+    python = tmp_path / 'bin' / 'python'
+    python.parent.mkdir()
+    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    result = run_script('dist_train.sh', 'my config.py', 2, '--resume', **more)
+    assert result.returncode == 0, result.stderr
+    command = result.stdout.splitlines()
+    assert set(words) <= set(command)
+    assert ('--local_addr=127.0.0.1' in command) == ('--local_addr=127.0.0.1' in words)
+    assert '--nproc_per_node=2' in command
+    assert command[-4:] == ['my config.py', '--launcher', 'pytorch', '--resume']
