@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` feeds each reader, in seconds.
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test fuzz install clean
+.PHONY: demo test test-slow fuzz install clean
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
@@ -18,6 +18,9 @@ test: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pip install --quiet --requirement requirements/fuzz.txt --constraint constraints.txt
