@@ -75,6 +75,36 @@ def job_table(results: Results, job: str) -> str:
     return table(header, rows)
 
 
+def recommendation(results: Results) -> str:
+    """Return the loss with the best mean of each job, against the baseline."""
+    rows = []
+    for job, (kind, *_) in JOBS.items():
+        metric = METRICS[kind][0]
+        means = {
+            loss: float(np.mean([float(row[metric]) for row in found]))
+            for loss in LOSSES[kind]
+            if len(found := reported(results, job, loss)) > 1
+        }
+        base = means.get(BASELINE[kind])
+        if base is None:
+            continue
+        loss = max(means, key=lambda each: means[each])
+        found = reported(results, job, loss)
+        rows.append(
+            [
+                job,
+                NAMES[loss],
+                describe_settings(found[0]['settings']),
+                f'{metric.split("/")[1]} {means[loss]:.1f} %',
+                f'{NAMES[BASELINE[kind]]} {base:.1f} %',
+                str(len(found)),
+            ]
+        )
+    if not rows:
+        return 'Not measured yet.\n'
+    return table(['job on glyphs', 'best', 'settings', 'result', 'against', 'seeds'], rows)
+
+
 def tuning_table(results: Results, job: str) -> str:
     """Return the search: each setting tried, on the split to tune on."""
     kind = JOBS[job][0]
@@ -136,16 +166,19 @@ def hours(results: Results) -> str:
 
 
 def write_report(folder: Path) -> None:
-    """Write the tables of README.md in ``folder`` and the pictures beside it."""
+    """Write the tables of the README.md in ``folder`` and two above, and the pictures."""
     results = Results(folder)
     blocks: dict[str, Callable[[], str]] = dict(
-        hours=lambda: hours(results), ablation=lambda: ablation_table(results)
+        hours=lambda: hours(results),
+        ablation=lambda: ablation_table(results),
+        recommendation=lambda: recommendation(results),
     )
     for job in JOBS:
         blocks[job] = lambda job=job: job_table(results, job)
         blocks[f'tuning-{job}'] = lambda job=job: tuning_table(results, job)
-    path = folder / 'README.md'
-    if path.is_file():
+    # The project's README recommends what the tables say.
+    pages = [folder / 'README.md', folder.resolve().parents[1] / 'README.md']
+    for path in filter(Path.is_file, pages):
         text = BLOCK.sub(lambda match: match[1] + blocks[match[2]]() + match[3], path.read_text())
         partial = path.with_name(f'{path.name}.partial')
         partial.write_text(text)
