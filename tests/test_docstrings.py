@@ -19,6 +19,8 @@ def public_callables():
         for name, thing in vars(module).items():
             if name.startswith('_') or getattr(thing, '__module__', None) != info.name:
                 continue
+            if inspect.isclass(thing) and issubclass(thing, Exception):
+                continue  # takes a message alone, and has no signature
             if inspect.isclass(thing):
                 found[f'{info.name}.{name}'] = (thing.__doc__, inspect.signature(thing))
                 for method_name, method in vars(thing).items():
