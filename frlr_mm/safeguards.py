@@ -5,6 +5,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,8 +124,13 @@ def resolve_resume(cfg: Config) -> None:
             raise ValueError(f'checkpoint {cfg.load_from} is {damage}')
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:
-        meta = torch.load(cfg.load_from, map_location='cpu', mmap=True, weights_only=True)['meta']
-        cfg.randomness = dict(randomness) | dict(seed=meta['seed'])
+        try:
+            checkpoint = torch.load(cfg.load_from, 'cpu', mmap=True, weights_only=True)
+        except pickle.UnpicklingError:
+            return  # refused with an explanation where the runner loads it
+        seed = checkpoint.get('meta', {}).get('seed')
+        if seed is not None:
+            cfg.randomness = dict(randomness) | dict(seed=seed)
 
 
 @contextmanager
