@@ -250,26 +250,29 @@ def test_unreadable_image_stops_or_is_skipped(run_tool, image_run):
 @pytest.mark.timeout(1500)
 def test_killed_at_random_moments(run_tool, make_config, whole_run, tmp_path):
     """Killed again and again, at any moment, a training ends as if nothing had been."""
-    args = make_config('random.py')
+    args = make_config('often.py')
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     command = [sys.executable, str(ROOT / 'tools/train.py'), *map(str, args), '--resume']
     rng = random.Random(0)
     kills = 0
     for _ in range(60):
-        with subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=os.environ | dict(PYTHONPATH=path),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        with (
+            open(tmp_path / 'log', 'w') as log,
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=os.environ | dict(PYTHONPATH=path),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            ) as process,
+        ):
             try:
                 status = process.wait(rng.uniform(4, 14))
             except subprocess.TimeoutExpired:
                 process.kill()
                 kills += 1
                 continue
-        assert status == 0
+        assert status == 0, (tmp_path / 'log').read_text()[-3000:]
         break
     assert kills >= 5 and status == 0
-    assert_same_training(tmp_path / 'random/epoch_3.pth', whole_run)
+    assert_same_training(tmp_path / 'often/epoch_3.pth', whole_run)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import uuid
@@ -24,7 +23,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class Fault(Hook):
-    """In the second epoch, once: rank 1 dies."""
+    """In the second epoch, once: rank 1 dies, or is asked to stop."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.epoch != 1 or batch_idx != 1:
@@ -33,6 +32,8 @@ class Fault(Hook):
         if fault == 'die' and os.environ['RANK'] == '1' and not pathlib.Path('died').exists():
             pathlib.Path('died').touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault == 'stop' and os.environ['RANK'] == '1':
+            os.kill(os.getpid(), signal.SIGTERM)
 '''
 
 
@@ -49,7 +50,7 @@ def start(tmp_path):
     path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
     bin_path = os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']])
 
-    def start(processes, log, **more):
+    def start(processes, log, more_options=(), **more):
         env = os.environ | dict(
             PORT=port, PATH=bin_path, PYTHONPATH=path, OMP_NUM_THREADS='1', FRLR_TEST_MARK=mark
         )
@@ -59,6 +60,7 @@ def start(tmp_path):
                     *('bash', str(ROOT / 'tools/dist_train.sh'), 'config.py', str(processes)),
                     *('--work-dir', 'run', '--resume', *options(SMALL_GLYPHS)),
                     'train_cfg.max_epochs=2',
+                    *more_options,
                 ],
                 cwd=tmp_path,
                 env=env | more,
@@ -66,14 +68,8 @@ def start(tmp_path):
                 stderr=subprocess.STDOUT,
             )
 
-    start.port = int(port)
     yield start
     kill_marked('FRLR_TEST_MARK', mark)
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(('127.0.0.1', port)) == 0
 
 
 def test_the_others_end_and_the_message_names_the_rank(start, tmp_path):
@@ -91,4 +87,15 @@ def test_restarts_and_resumes_by_itself(start, tmp_path):
     output = (tmp_path / 'log').read_text()
     assert re.search(r'exitcode: -9\) local_rank: 1', output)
     assert 'resumed epoch: 1' in output
+    assert (tmp_path / 'run/epoch_2.pth').exists()
+
+
+def test_all_stop_at_the_same_iteration_and_go_on(start, tmp_path):
+    """The signal reaches one rank alone; each looks for those of the others every iteration."""
+    interval = ('default_hooks.preemption.interval=1',)
+    assert start(2, 'log', more_options=interval, FRLR_TEST_FAULT='stop').wait(TIMEOUT) == 1
+    output = (tmp_path / 'log').read_text()
+    assert 'SIGTERM: training stops after 5 iterations' in output, output[-3000:]
+    assert start(2, 'resumed', more_options=interval).wait(TIMEOUT) == 0
+    assert 'resumed epoch: 1, iter: 5' in (tmp_path / 'resumed').read_text()
     assert (tmp_path / 'run/epoch_2.pth').exists()
