@@ -2,12 +2,14 @@
 
 import logging
 import os
+import pickle
 import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Optional, Union
 
+import torch
 from mmengine.fileio import LocalBackend
 from mmengine.logging import print_log
 
@@ -69,6 +71,9 @@ def find_latest_whole_checkpoint(work_dir: str) -> Optional[str]:
     """Return the newest checkpoint of a training that is whole; warn of newer ones that are not.
 
     Looked for in ``work_dir`` and in the folder of the file that its ``last_checkpoint`` names.
+    That file is the newest, unless one is both later by the clock and further in training: a clock
+    may jump, an older run may have left its checkpoints, and a kill may come before the name is
+    written.
 
     Args:
         work_dir (str): The folder of the training.
@@ -91,7 +96,12 @@ def find_latest_whole_checkpoint(work_dir: str) -> Optional[str]:
     }
     if named is not None and named.is_file() and named.parent in folders[1:]:
         found.add(named)  # with a name of the user's own
-    for path in sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True):
+    ordered = sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
+    last = next((path for path in ordered if named and _is_same(path, named)), None)
+    if last is not None and find_damage(last) is None:
+        later = [path for path in ordered[: ordered.index(last)] if _is_further(path, last)]
+        ordered = [*later, last]
+    for path in ordered:
         damage = find_damage(path)
         if damage is None:
             return str(path)
@@ -101,3 +111,20 @@ def find_latest_whole_checkpoint(work_dir: str) -> Optional[str]:
             level=logging.WARNING,
         )
     return None
+
+
+def _is_same(path: Path, named: Path) -> bool:
+    return named.is_file() and path.samefile(named)
+
+
+def _is_further(path: Path, last: Path) -> bool:
+    """Tell whether a checkpoint has more iterations, or is damaged, which is worth a warning."""
+    return find_damage(path) is not None or _read_iteration(path) > _read_iteration(last)
+
+
+def _read_iteration(path: Path) -> int:
+    try:
+        checkpoint = torch.load(path, 'cpu', mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        return -1  # refused, with an explanation, if it is loaded
+    return checkpoint.get('meta', {}).get('iter', -1)

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ def adapt_training(cfg: Config) -> None:
 
 def _end_workers() -> None:
     """End the workers of a failed training: Python waits for them, and they ignore SIGTERM."""
+    # torch's own handler would raise at each worker that is killed.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

@@ -10,8 +10,8 @@ import frlr_mm  # noqa: F401 (registers the backend)
 from frlr_mm.checkpoints import AtomicLocalBackend, find_damage, find_latest_whole_checkpoint
 
 
-def save(path, mtime=None):
-    torch.save(dict(weight=torch.arange(1000.0), meta=dict(epoch=1)), path)
+def save(path, mtime=None, iteration=1):
+    torch.save(dict(weight=torch.arange(1000.0), meta=dict(iter=iteration)), path)
     if mtime is not None:
         os.utime(path, (mtime, mtime))
     return path
@@ -77,3 +77,18 @@ def test_newest_whole_checkpoint(tmp_path):
     (tmp_path / 'epoch_2.pth').write_bytes(b'half')
     latest = find_latest_whole_checkpoint(str(tmp_path))
     assert latest == str(tmp_path / 'interrupted.pth')
+
+
+@pytest.mark.parametrize(
+    ('mtime', 'iteration', 'newest'),
+    [
+        (3000, 5, 'epoch_2.pth'),  # later and earlier in training: the clock jumped
+        (1000, 20, 'epoch_2.pth'),  # earlier and further: of another run
+        (3000, 20, 'epoch_1.pth'),  # both: a kill came before its name was written
+    ],
+)
+def test_named_checkpoint_against_another(tmp_path, mtime, iteration, newest):
+    save(tmp_path / 'epoch_1.pth', mtime, iteration)
+    save(tmp_path / 'epoch_2.pth', 2000, 10)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / newest)

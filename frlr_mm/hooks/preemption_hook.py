@@ -45,12 +45,13 @@ class PreemptionHook(Hook):
         self.interval = interval
         self._signal = 0
         self._stop = 0
+        self._interrupts = 0
         self._group: Any = None
         self._previous: dict = {}
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals."""
-        self._signal = self._stop = 0
+        self._signal = self._stop = self._interrupts = 0
         if get_world_size() > 1 and self._group is None:
             # A group on the CPU: the accelerator need not be waited for.
             self._group = dist.new_group(backend='gloo')
@@ -63,7 +64,8 @@ class PreemptionHook(Hook):
         self._previous = {}
 
     def _receive(self, number: int, frame: Optional[FrameType]) -> None:
-        if number == signal.SIGINT and self._signal == signal.SIGINT:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             raise KeyboardInterrupt
         # A launcher and a scheduler may both send SIGTERM: more of them change nothing.
         if not self._signal:

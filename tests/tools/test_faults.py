@@ -153,11 +153,31 @@ def test_stopped_training_goes_on_bit_for_bit(
     assert_same_training(tmp_path / 'stopped/epoch_3.pth', whole_run)
 
 
-def test_second_interrupt_ends_at_once(run_tool, make_config, tmp_path):
+@pytest.mark.parametrize('before', ['', "dict(type='FaultHook', at=7, fault='SIGTERM'),"])
+def test_second_interrupt_ends_at_once(run_tool, make_config, tmp_path, before):
     fault = "dict(type='FaultHook', at=7, fault='SIGINT', once=False),"
     with pytest.raises(KeyboardInterrupt):
-        run_tool('train.py', *make_config('twice.py', fault * 2))
+        run_tool('train.py', *make_config('twice.py', before + fault * 2))
     assert not (tmp_path / 'twice/interrupted.pth').exists()
+
+
+def test_ends_quietly_with_workers(make_config, tmp_path):
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    ended = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / 'tools/train.py')),
+            *map(str, make_config('workers.py')),
+            *('train_cfg.max_epochs=1', 'randomness.deterministic=False'),
+            *('train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True'),
+        ],
+        cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=path),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert 'Traceback' not in ended.stderr and 'killed by signal' not in ended.stderr
 
 
 def test_nan_stops_before_the_weights_change(run_tool, make_config, tmp_path):
