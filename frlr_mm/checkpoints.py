@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.fileio import LocalBackend
 from mmengine.logging import print_log
 
@@ -23,7 +24,8 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, which others see whole or not at all.
 
     A file is written as ``<name>.tmp`` and renamed. What a killed process leaves under that name
-    is overwritten by the next one; where writing fails, it is removed.
+    is overwritten by the next one; where writing fails, it is removed. Each rank has a name of its
+    own, since mmengine dumps some files on all of them.
     """
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
@@ -33,7 +35,7 @@ class AtomicLocalBackend(LocalBackend):
             super().put(obj, filepath)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f'{path}.tmp'
+        temporary = f'{path}.tmp{get_rank() or ""}'
         try:
             with open(temporary, 'wb') as file:
                 file.write(obj)

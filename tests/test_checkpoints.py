@@ -8,6 +8,7 @@ from mmengine.fileio import LocalBackend, dump, get_file_backend, put_text
 
 import frlr_mm  # noqa: F401 (registers the backend)
 from frlr_mm.checkpoints import AtomicLocalBackend, find_damage, find_latest_whole_checkpoint
+from tests.processes import run_ranks
 
 
 def save(path, mtime=None, iteration=1):
@@ -92,3 +93,15 @@ def test_named_checkpoint_against_another(tmp_path, mtime, iteration, newest):
     save(tmp_path / 'epoch_2.pth', 2000, 10)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
     assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / newest)
+
+
+def write_again_and_again(rank, world_size):
+    for i in range(300):
+        AtomicLocalBackend().put(b'%d' % i * 1000, 'metrics.json')
+    return True
+
+
+def test_ranks_write_one_file(tmp_path):
+    assert run_ranks(write_again_and_again, 4, tmp_path) == [True] * 4
+    assert (tmp_path / 'metrics.json').read_bytes() == b'299' * 1000
+    assert not list(tmp_path.glob('*.tmp*'))

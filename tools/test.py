@@ -3,6 +3,7 @@
 import pickle
 
 import mmengine
+from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 
 from frlr_mm.cli import (
@@ -33,7 +34,7 @@ def main() -> None:
     # A checkpoint may be refused, a disk may be full.
     with one_line_errors((pickle.UnpicklingError,)), one_line_faults():
         metrics = runner.test()
-        if args.out and args.out_item == 'metrics':
+        if args.out and args.out_item == 'metrics' and is_main_process():
             mmengine.dump(metrics, args.out)
     leave_process_group()
 

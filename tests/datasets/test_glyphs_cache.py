@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -94,6 +95,29 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space left'):
         load(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def die_while_writing(data_root):
+    def write_half(file, array):
+        file.write(b'half')
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    np.save = write_half
+    load(data_root)
+
+
+def test_killed_while_writing(tmp_path):
+    process = multiprocessing.get_context('fork').Process(
+        target=die_while_writing, args=(tmp_path,)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()  # under a name of its own
+    again = load(tmp_path)
+    assert left != again.cache_file and again.cache_file.is_file()
+    assert np.array_equal(images(again), images(load(tmp_path / 'other')))
 
 
 def test_cache_has_the_rights_of_any_new_file(tmp_path):

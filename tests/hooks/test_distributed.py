@@ -1,12 +1,9 @@
 """The hooks on two processes that train one model."""
 
 import time
-from datetime import timedelta
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
@@ -17,9 +14,9 @@ import frlr_mm  # noqa: F401 (registers the hooks, in a new process, too)
 from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.hooks.negative_class_distraction_hook import split_loss
 from tests.functional.cases import make_label
+from tests.processes import run_ranks
 
 WORLD_SIZE = 2
-TIMEOUT = 120  # seconds for the processes to start, import and end
 NUM_IMAGES, NUM_CLASSES = 8, 6
 PRIOR, MONITOR = (
     dict(type='PriorBiasHook'),
@@ -81,38 +78,18 @@ def train(folder, loss, hooks):
     return biases[0], [p.detach() for p in model.parameters()], logged
 
 
-def run_rank(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=WORLD_SIZE,
-        timeout=timedelta(seconds=TIMEOUT),
-    )
-    results = {
-        (name, len(hooks)): train(f'{folder}/{rank}', loss, hooks)
+def run_rank(rank, world_size):
+    return {
+        (name, len(hooks)): train(str(rank), loss, hooks)
         for name, loss in LOSSES.items()
         for hooks in ([PRIOR], [PRIOR, MONITOR])
     }
-    torch.save(results, f'{folder}/rank{rank}.pt')
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
     """Return the results of each rank; all trainings run in one pair of processes."""
-    folder = tmp_path_factory.mktemp('distributed')
-    processes = mp.spawn(run_rank, args=(str(folder),), nprocs=WORLD_SIZE, join=False)
-    deadline = time.monotonic() + TIMEOUT
-    try:
-        while not processes.join(timeout=1):  # raises what a rank raised
-            assert time.monotonic() < deadline, 'the processes hang'
-    finally:
-        for process in processes.processes:
-            process.kill()
-    return [torch.load(folder / f'rank{rank}.pt') for rank in range(WORLD_SIZE)]
+    return run_ranks(run_rank, WORLD_SIZE, tmp_path_factory.mktemp('distributed'))
 
 
 @pytest.mark.parametrize('name', LOSSES)

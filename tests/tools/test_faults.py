@@ -161,6 +161,35 @@ def test_second_interrupt_ends_at_once(run_tool, make_config, tmp_path, before):
     assert not (tmp_path / 'twice/interrupted.pth').exists()
 
 
+def test_training_by_iterations_resumes_bit_for_bit(run_tool, make_config, tmp_path):
+    for name, fault in (
+        ('straight.py', ''),
+        ('cut.py', "dict(type='FaultHook', at=7, fault='SIGTERM'),"),
+    ):
+        args = make_config(name, fault)
+        text = args[0].read_text().replace('end=3),', 'end=12, by_epoch=False),')
+        text = text.replace(
+            'train_cfg = dict(max_epochs=3)',
+            (
+                'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=15, val_interval=5)\n'
+                'param_scheduler = []\n'
+                'log_processor = dict(by_epoch=False)'
+            ),
+        )
+        args[0].write_text(
+            text.replace(
+                'logger=dict(interval=1)',
+                'logger=dict(interval=1), checkpoint=dict(by_epoch=False, interval=5)',
+            )
+        )
+        status, output = run_tool('train.py', *args)
+        assert status == (143 if fault else 0), output[-3000:]
+    status, output = run_tool('train.py', *args, '--resume')
+    assert status == 0, output[-3000:]
+    assert 'resumed epoch: 0, iter: 8' in output
+    assert_same_training(tmp_path / 'cut/iter_15.pth', tmp_path / 'straight/iter_15.pth')
+
+
 def test_ends_quietly_with_workers(make_config, tmp_path):
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     ended = subprocess.run(
@@ -180,7 +209,7 @@ def test_ends_quietly_with_workers(make_config, tmp_path):
     assert 'Traceback' not in ended.stderr and 'killed by signal' not in ended.stderr
 
 
-def test_nan_stops_before_the_weights_change(run_tool, make_config, tmp_path):
+def test_nan_is_one_line(run_tool, make_config, tmp_path):
     status, output = run_tool(
         'train.py', *make_config('nan.py', "dict(type='FaultHook', at=7, fault='nan'),")
     )

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -38,7 +39,7 @@ def run_script(tmp_path):
     kill_marked('FRLR_TEST_MARK', mark)  # where the time was not enough
 
 
-def test_two_cpu_processes_train_resume_and_test(run_script):
+def test_two_cpu_processes_train_resume_and_test(run_script, tmp_path):
     small = options(SMALL_GLYPHS)
     result = run_script(
         'dist_train.sh', GLYPHS, 2, '--work-dir', 'run', *small, 'train_cfg.max_epochs=1'
@@ -66,11 +67,14 @@ def test_two_cpu_processes_train_resume_and_test(run_script):
     # evaluates with its own running statistics.
     top1 = []
     for processes in (1, 2):
+        out = ('--out', f'metrics{processes}.json', '--out-item', 'metrics')
         result = run_script(
-            'dist_test.sh', GLYPHS, 'run/epoch_2.pth', processes, '--work-dir', 'run', *small
+            'dist_test.sh', GLYPHS, 'run/epoch_2.pth', processes, '--work-dir', 'run', *out, *small
         )
         assert result.returncode == 0, result.stderr[-3000:]
         output = result.stdout + result.stderr
+        metrics = json.loads((tmp_path / out[1]).read_text())
+        assert f'{metrics["accuracy/top1"]:.4f}' in output
         top1 += re.findall(r'Epoch\(test\).*accuracy/top1: ([\d.]+)', output)
     assert len(top1) == 2 and top1[0] == top1[1]
 
