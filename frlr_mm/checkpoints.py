@@ -31,17 +31,17 @@ class AtomicLocalBackend(LocalBackend):
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         """Write bytes to a file."""
         path = os.path.realpath(filepath)
-        if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
-            super().put(obj, filepath)
-            return
+        renamed = not os.path.exists(path) or os.path.isfile(path)  # else /dev/stdout, a pipe
+        written = f'{path}.tmp{get_rank() or ""}' if renamed else path
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f'{path}.tmp{get_rank() or ""}'
         try:
-            with open(temporary, 'wb') as file:
+            with open(written, 'wb') as file:
                 file.write(obj)
-            os.replace(temporary, path)
+            if renamed:
+                os.replace(written, path)
         except BaseException as error:
-            Path(temporary).unlink(missing_ok=True)
+            if renamed:
+                Path(written).unlink(missing_ok=True)
             if isinstance(error, OSError) and error.filename is None:
                 raise OSError(error.errno, error.strerror, str(filepath)) from error
             raise

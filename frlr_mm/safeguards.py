@@ -137,10 +137,11 @@ def resolve_resume(cfg: Config) -> None:
 
 
 @contextmanager
-def one_line_faults() -> Iterator[None]:
+def one_line_faults(work_dir: str) -> Iterator[None]:
     """End the program with one line where a loss is not finite, or a file no image or not written.
 
-    Other errors of a training keep their tracebacks, as do these with ``FRLR_TRACEBACK=1``.
+    The line names ``work_dir`` where the error names no file. Other errors of a training keep
+    their tracebacks, as do these with ``FRLR_TRACEBACK=1``.
     """
     try:
         yield
@@ -149,7 +150,8 @@ def one_line_faults() -> Iterator[None]:
         if isinstance(error, OSError):
             if error.errno not in _STORAGE_ERRORS:
                 raise
-            hint = '; what was written before is kept'
+            where = '' if error.filename else f' (work directory: {work_dir})'
+            hint = f'{where}; what was written before is kept'
         if os.environ.get('FRLR_TRACEBACK') == '1':
             raise
         # A worker of a data loader hands its error on with the traceback before it.

@@ -64,6 +64,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def wait_for_port(port):
+    """Return once something listens to a port of this machine."""
+    deadline = time.monotonic() + TIMEOUT
+    with socket.socket() as probe:
+        while probe.connect_ex(('127.0.0.1', port)):
+            assert time.monotonic() < deadline, f'nothing listens to port {port}'
+            time.sleep(0.1)
+
+
 def kill_marked(name, value):
     """Kill each process that was started with an environment variable of this value.
 

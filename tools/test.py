@@ -32,7 +32,7 @@ def main() -> None:
     if args.out and args.out_item in ('pred', None):
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     # A checkpoint may be refused, a disk may be full.
-    with one_line_errors((pickle.UnpicklingError,)), one_line_faults():
+    with one_line_errors((pickle.UnpicklingError,)), one_line_faults(runner.work_dir):
         metrics = runner.test()
         if args.out and args.out_item == 'metrics' and is_main_process():
             mmengine.dump(metrics, args.out)

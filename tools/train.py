@@ -25,7 +25,7 @@ def main() -> None:
         # Built here rather than in `train`, so that missing data is one line as well.
         _ = runner.train_loop, runner.val_loop
     # A checkpoint may be refused, a disk may be full.
-    with one_line_errors((pickle.UnpicklingError,)), one_line_faults():
+    with one_line_errors((pickle.UnpicklingError,)), one_line_faults(runner.work_dir):
         runner.train()
     leave_process_group()
 

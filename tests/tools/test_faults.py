@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from .conftest import ROOT, SMALL_GLYPHS, options
 
 RECIPE = ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py'
-# What goes wrong, as a hook: its `fault` happens at the start of iteration `at`.
+# What goes wrong, as a hook: `fault` happens once `at` iterations are done, at a point of them.
 FAULTS = """
 import os, signal
 import torch
@@ -26,10 +27,11 @@ from mmengine.registry import HOOKS
 class FaultHook(Hook):
     priority = 'LOW'
 
-    def __init__(self, at, fault, once=True):
+    def __init__(self, at, fault, once=True, point='before_train_iter'):
         self.at, self.fault, self.once = at, fault, once
+        setattr(self, point, self.happen)
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def happen(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.at and not (self.once and os.path.exists('happened')):
             open('happened', 'w').close()
             if self.fault == 'nan':
@@ -102,20 +104,40 @@ def whole_run(run_tool, make_config, tmp_path, kept):
     return path
 
 
-def test_killed_training_resumes_bit_for_bit(run_tool, make_config, whole_run, tmp_path):
+@pytest.fixture
+def killed_run(make_config, tmp_path):
+    """Return the arguments and the folder of a training that SIGKILL has ended."""
+
+    def run(name, **fault):
+        args = make_config(name, f"dict(type='FaultHook', fault='SIGKILL', **{fault}),")
+        path = os.pathsep.join([str(tmp_path), str(ROOT)])
+        killed = subprocess.run(
+            [sys.executable, str(ROOT / 'tools/train.py'), *map(str, args)],
+            cwd=tmp_path,
+            env=os.environ | dict(PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+        return args, (tmp_path / name).with_suffix('')
+
+    return run
+
+
+def test_killed_in_validation_resumes_bit_for_bit(run_tool, killed_run, whole_run):
+    # After the second epoch, whose checkpoint is written before.
+    args, folder = killed_run('killed.py', at=10, point='before_val_iter')
+    assert (folder / 'epoch_2.pth').is_file()
+    status, output = run_tool('train.py', *args, '--resume')
+    assert status == 0, output[-3000:]
+    assert 'resumed epoch: 2' in output
+    assert_same_training(folder / 'epoch_3.pth', whole_run)
+
+
+def test_killed_training_resumes_bit_for_bit(run_tool, killed_run, whole_run):
     # In the second epoch: SIGKILL leaves no time for anything.
-    args = make_config('killed.py', "dict(type='FaultHook', at=7, fault='SIGKILL'),")
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    killed = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/train.py'), *map(str, args)],
-        cwd=tmp_path,
-        env=os.environ | dict(PYTHONPATH=path),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
-    folder = tmp_path / 'killed'
+    args, folder = killed_run('killed.py', at=7)
     assert (folder / 'epoch_1.pth').is_file() and not (folder / 'epoch_2.pth').exists()
     # A checkpoint whose writing was cut off, newer than the whole one.
     data = (folder / 'epoch_1.pth').read_bytes()
@@ -250,6 +272,26 @@ def test_full_disk_keeps_the_last_checkpoint(run_tool, make_config, whole_run, t
     status, output = run_tool('train.py', *args, '--resume')
     assert status == 0, output[-3000:]
     assert_same_training(tmp_path / 'full/epoch_3.pth', whole_run)
+
+
+def test_full_disk_for_logs_and_results(run_tool, make_config, whole_run, tmp_path):
+    full = tmp_path / 'full.json'
+    full.symlink_to('/dev/full')
+    args = make_config('logs.py')
+    backend = f"dict(type='LocalVisBackend', scalar_save_file='{full}')"
+    with open(args[0], 'a') as file:
+        file.write(f'visualizer = dict(vis_backends=[{backend}])')
+    status, output = run_tool('train.py', *args)
+    assert status == 1 and 'Traceback' not in output, output[-3000:]
+    (line,) = re.findall('train.py: error: .*', output)
+    assert 'No space left on device' in line and str(tmp_path / 'logs') in line
+
+    args = make_config('results.py')
+    out = '--out', full, '--out-item', 'metrics'
+    status, output = run_tool('test.py', args[0], whole_run, *out, *args[1:])
+    assert status == 1 and 'Traceback' not in output, output[-3000:]
+    (line,) = re.findall('test.py: error: .*', output)
+    assert 'No space left on device' in line and str(full) in line
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import uuid
 
 import pytest
 
-from tests.processes import free_port, kill_marked
+from tests.processes import free_port, kill_marked, wait_for_port
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 
@@ -23,14 +24,17 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class Fault(Hook):
-    """In the second epoch, once: rank 1 dies, or is asked to stop."""
+    """In the second epoch, once: rank 1 dies, with its launcher or not, or is asked to stop."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.epoch != 1 or batch_idx != 1:
             return
         fault = os.environ.get('FRLR_TEST_FAULT')
-        if fault == 'die' and os.environ['RANK'] == '1' and not pathlib.Path('died').exists():
+        dies = fault in ('die', 'die with launcher') and not pathlib.Path('died').exists()
+        if dies and os.environ['RANK'] == '1':
             pathlib.Path('died').touch()
+            if fault == 'die with launcher':
+                os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == 'stop' and os.environ['RANK'] == '1':
             os.kill(os.getpid(), signal.SIGTERM)
@@ -46,13 +50,17 @@ def start(tmp_path):
         "custom_imports = dict(imports=['frlr_mm', 'fault'])\n"
         "custom_hooks = [dict(type='Fault')]\n"
     )
-    mark, port = uuid.uuid4().hex, str(free_port())
+    mark, port = uuid.uuid4().hex, free_port()
     path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
     bin_path = os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']])
 
     def start(processes, log, more_options=(), **more):
         env = os.environ | dict(
-            PORT=port, PATH=bin_path, PYTHONPATH=path, OMP_NUM_THREADS='1', FRLR_TEST_MARK=mark
+            PORT=str(port),
+            PATH=bin_path,
+            PYTHONPATH=path,
+            OMP_NUM_THREADS='1',
+            FRLR_TEST_MARK=mark,
         )
         with open(tmp_path / log, 'ab') as file:
             return subprocess.Popen(
@@ -63,11 +71,12 @@ def start(tmp_path):
                     *more_options,
                 ],
                 cwd=tmp_path,
-                env=env | more,
+                env=env | more | dict(FRLR_TEST_MARK=mark),
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
 
+    start.port = port
     yield start
     kill_marked('FRLR_TEST_MARK', mark)
 
@@ -87,6 +96,21 @@ def test_restarts_and_resumes_by_itself(start, tmp_path):
     output = (tmp_path / 'log').read_text()
     assert re.search(r'exitcode: -9\) local_rank: 1', output)
     assert 'resumed epoch: 1' in output
+    assert (tmp_path / 'run/epoch_2.pth').exists()
+
+
+def test_machine_that_dies_joins_again(start, tmp_path):
+    """Two launchers stand for two machines; all of the second one is killed and started again."""
+    machines = dict(NNODES='2', MAX_RESTARTS='2', FRLR_TEST_FAULT='die with launcher')
+    first = start(1, 'first', **machines)
+    # The store has to be the first machine's, as it is where they do not share an address.
+    wait_for_port(start.port)
+    assert start(1, 'second', **machines).wait(TIMEOUT) == 128 + signal.SIGKILL
+    assert first.poll() is None
+    again = start(1, 'again', **machines)
+    assert first.wait(TIMEOUT) == 0, (tmp_path / 'first').read_text()[-3000:]
+    assert again.wait(TIMEOUT) == 0
+    assert 'resumed epoch: 1' in (tmp_path / 'first').read_text()
     assert (tmp_path / 'run/epoch_2.pth').exists()
 
 
