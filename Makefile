@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed
 # How long `make fuzz` feeds each reader, in seconds.
 FUZZ_SECONDS ?= 60
 
+# Two tests at a time, of one thread each; those of a file share what they prepare.
+PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 .PHONY: demo test test-slow fuzz install clean
 
 demo: $(STAMP)
@@ -17,7 +20,7 @@ test: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
