@@ -100,6 +100,16 @@ def test_half_precision_is_no_worse_than_the_published_formula(name, dtype, num_
         assert error <= naive_error + 1e-6 * e.abs().max()
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """One thread selects by NumPy, several by torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures('threads')
 def test_ties_select_exactly_k(name):
     """Equal logits, as of a classifier at zero, and bfloat16, whose numbers are few."""
     if name == 'ss_lr':
@@ -118,6 +128,7 @@ def test_ties_select_exactly_k(name):
         torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.usefixtures('threads')
 def test_signed_order_of_the_selection(name):
     """Integers stand in for the floats: zeros, infinities, denormals and negatives keep order."""
     row = torch.tensor([[-torch.inf, -1e30, -1.0, -1e-40, -0.0, 1e-40, 0.5, 1e30, 3.0, -2.0]])
@@ -135,6 +146,7 @@ def test_signed_order_of_the_selection(name):
         assert value.isfinite() and grad.isfinite().all()
 
 
+@pytest.mark.usefixtures('threads')
 @pytest.mark.parametrize('sign', [1.0, -1.0])
 def test_nan_logit_poisons_the_loss(name, sign):
     x = make_logits(2, 30).float()
