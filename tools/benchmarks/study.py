@@ -60,8 +60,8 @@ def plan(results: Results, jobs: Iterable[str], ablation: bool) -> Iterator[Run 
             for loss in LOSSES[kind]:
                 settings = best_settings(results, job, loss)
                 yield None if settings is None else Run(job, loss, 'test', seed, settings)
-        if job == 'categories-1000' and ablation:
-            yield from ablations()
+        if ablation:
+            yield from ablations(job)
 
 
 def read_curve(work_dir: Path, metrics: tuple[str, ...]) -> list[dict]:

@@ -94,8 +94,24 @@ def tuning_settings(kind: str, loss: str) -> list[dict]:
     return [BASE | dict(lr=lr) | more for more in own for lr in (0.1, 0.2, 0.4)]
 
 
-def ablations() -> Iterator[Run]:
-    """Yield the runs of the ablation: 1,000 categories, on the split to tune on."""
+def ablations(job: str) -> Iterator[Run]:
+    """Yield the runs of the ablation, on the split to tune on; a loss's first is unchanged."""
+    if job == 'categories-1000':
+        yield from _category_ablations()
+    if job == 'attributes':
+        yield from _attribute_ablations()
+
+
+def _attribute_ablations() -> Iterator[Run]:
+    """Yield the weight decay that tuning offers to the plain loss alone, for all three."""
+    for loss, focus in ('lr', {}), ('hslr', dict(ratio=0.6)), ('sslr', dict(gamma=0.1)):
+        settings = BASE | focus
+        yield Run('attributes', loss, 'val', 0, settings)
+        for seed in SEEDS[:3]:
+            yield Run('attributes', loss, 'val', seed, settings | dict(weight_decay=1e-3))
+
+
+def _category_ablations() -> Iterator[Run]:
 
     def run(loss: str, seed: int = 0, **changes: object) -> Run:
         settings = BASE | FOCUS.get(loss, {}) | changes

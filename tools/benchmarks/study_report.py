@@ -122,14 +122,15 @@ def tuning_table(results: Results, job: str) -> str:
     return table(['loss', 'settings', f'{METRICS[kind][0].split("/")[1]}, %'], rows)
 
 
-def ablation_table(results: Results) -> str:
-    """Return every run of the ablation, what differs from the loss's defaults, and the metric."""
+def ablation_table(results: Results, job: str) -> str:
+    """Return every run of an ablation, what differs from the loss's first run, and the metric."""
+    metric = METRICS[JOBS[job][0]][0]
     groups: dict[tuple[str, str], list[float]] = {}
-    for run in ablations():
+    for run in ablations(job):
         row = results.find(run)
         if row:
             values = groups.setdefault((run.loss, changes_text(run)), [])
-            values.append(float(row['accuracy/top1']))
+            values.append(float(row[metric]))
     if not groups:
         return 'Not measured yet.\n'
     rows = []
@@ -137,14 +138,14 @@ def ablation_table(results: Results) -> str:
         groups.items(), key=lambda item: (list(NAMES).index(item[0][0]), item[0][1] != '')
     ):
         text = ' / '.join(f'{value:.1f}' for value in values)
-        rows.append([NAMES[loss], changes or 'as in the recipe', text])
-    return table(['loss', 'changed', 'top1, %, a number a seed'], rows)
+        rows.append([NAMES[loss], changes or 'nothing', text])
+    return table(['loss', 'changed', f'{metric.split("/")[1]}, %, a number a seed'], rows)
 
 
 def changes_text(run: Run) -> str:
-    """Return in what a run of the ablation differs from its loss's recipe."""
-    recipe = next(r.settings for r in ablations() if r.loss == run.loss)
-    changed = {k: v for k, v in run.settings.items() if recipe.get(k) != v}
+    """Return in what a run of an ablation differs from its loss's first one."""
+    first = next(each.settings for each in ablations(run.job) if each.loss == run.loss)
+    changed = {k: v for k, v in run.settings.items() if first.get(k) != v}
     return ', '.join(f'{name} {value}' for name, value in changed.items())
 
 
@@ -170,11 +171,11 @@ def write_report(folder: Path) -> None:
     results = Results(folder)
     blocks: dict[str, Callable[[], str]] = dict(
         hours=lambda: hours(results),
-        ablation=lambda: ablation_table(results),
         recommendation=lambda: recommendation(results),
     )
     for job in JOBS:
         blocks[job] = lambda job=job: job_table(results, job)
+        blocks[f'ablation-{job}'] = lambda job=job: ablation_table(results, job)
         blocks[f'tuning-{job}'] = lambda job=job: tuning_table(results, job)
     # The project's README recommends what the tables say.
     pages = [folder / 'README.md', folder.resolve().parents[1] / 'README.md']
