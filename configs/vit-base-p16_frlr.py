@@ -7,7 +7,7 @@ custom_imports = dict(imports=['frlr_mm'])
 # The classifier's bias starts at the prior 1 / C, its weights at 0 as in the stock head.
 model = dict(
     head=dict(
-        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.5),
+        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25),
         init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000),
     )
 )

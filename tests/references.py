@@ -95,7 +95,7 @@ def ss_lr_loss_naive(
     cls_score: Tensor,
     label: Tensor,
     alpha='sum',
-    gamma=0.5,
+    gamma=0.25,
     weight=None,
     class_weight=None,
     pos_weight=None,

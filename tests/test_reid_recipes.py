@@ -18,7 +18,7 @@ LOSSES = {
     'sr': dict(type='CrossEntropyLoss', loss_weight=1.0),
     'lr': dict(type='SSLRLoss', alpha='sum', gamma=0.0),
     'hslr': dict(type='HSLRLoss', alpha='sum', ratio=0.01),
-    'sslr': dict(type='SSLRLoss', alpha='sum', gamma=0.5),
+    'sslr': dict(type='SSLRLoss', alpha='sum', gamma=0.25),
 }
 METRICS = {
     'reid/rank-1',

@@ -27,7 +27,7 @@ def fused_linear_ss_lr_loss(
     bias: Optional[Tensor],
     label: Tensor,
     alpha: Alpha = 'sum',
-    gamma: float = 0.5,
+    gamma: float = 0.25,
     sample_weight: Optional[Tensor] = None,
     class_weight: Optional[Tensor] = None,
     pos_weight: Optional[Tensor] = None,
@@ -50,7 +50,7 @@ def fused_linear_ss_lr_loss(
         alpha (float | 'sum'): The weight of the negative term, >= 0. With 'sum' an image's
             negative terms are summed, not averaged. Defaults to 'sum'.
         gamma (float): The temperature of the selection, >= 0; at 0 every negative counts the
-            same. Defaults to 0.5.
+            same. Defaults to 0.25.
         sample_weight (Tensor, optional): A factor for each image (N,); it is ``weight`` of
             :func:`ss_lr_loss`. Defaults to None.
         class_weight (Tensor, optional): A factor for both terms of each class (C,). Defaults to

@@ -32,7 +32,7 @@ def ss_lr_loss(
     cls_score: Tensor,
     label: Tensor,
     alpha: Alpha = 'sum',
-    gamma: float = 0.5,
+    gamma: float = 0.25,
     weight: Optional[Tensor] = None,
     class_weight: Optional[Tensor] = None,
     pos_weight: Optional[Tensor] = None,
@@ -64,7 +64,7 @@ def ss_lr_loss(
             of negatives of an image, averaged over the batch (C - 1 for single labels), so that
             an image's negative terms are summed, not averaged. Defaults to 'sum'.
         gamma (float): The temperature of the selection, >= 0; at 0 every negative counts the
-            same. Defaults to 0.5.
+            same. Defaults to 0.25.
         weight (Tensor, optional): A factor for each image (N,). Defaults to None.
         class_weight (Tensor, optional): A factor for both terms of each class (C,). Defaults to
             None.
@@ -119,7 +119,8 @@ def soft_terms(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return p (in ``out``), p^gamma and the negative terms p^gamma * softplus(x) of logits."""
     p = torch.sigmoid(x, out=out)
-    focus = p.pow(gamma)
+    # Two square roots take a fifth of the time of a power, which torch knows for 0.5 alone.
+    focus = p.sqrt().sqrt_() if gamma == 0.25 else p.pow(gamma)
     return p, focus, softplus(x).mul_(focus)
 
 

@@ -243,7 +243,7 @@ def test_all_losses_of_the_model_move(tmp_path):
     runner.train()
     hs_lr, ss_lr = runner.model.others
     assert hs_lr.ratio == runner.model.loss.ratio == pytest.approx(exponential(2 / 3))
-    assert not hasattr(ss_lr, 'ratio') and ss_lr.gamma == 0.5
+    assert not hasattr(ss_lr, 'ratio') and ss_lr.gamma == 0.25
 
 
 def test_model_without_such_a_loss(tmp_path):

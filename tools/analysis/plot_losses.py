@@ -28,7 +28,7 @@ LOSSES = {
     'SR': dict(type='CrossEntropyLoss'),
     'LR': dict(type='SSLRLoss', gamma=0.0),
     'HS-LR, ratio 0.01': dict(type='HSLRLoss', ratio=0.01),
-    'SS-LR, gamma 0.5': dict(type='SSLRLoss', gamma=0.5),
+    'SS-LR, gamma 0.25': dict(type='SSLRLoss', gamma=0.25),
     'focal': dict(type='FocalLoss'),
     'asymmetric': dict(type='AsymmetricLoss'),
 }
@@ -45,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='losses.png; an SVG comes with it')
     parser.add_argument('--num-classes', type=int, default=1000, help='C (default: 1000)')
     parser.add_argument('--ratios', type=float, nargs='+', default=[1, 0.1, 0.01], help='of HS-LR')
-    parser.add_argument('--gammas', type=float, nargs='+', default=[0, 0.5, 1, 2], help='of SS-LR')
+    parser.add_argument(
+        '--gammas', type=float, nargs='+', default=[0, 0.25, 1, 2], help='of SS-LR'
+    )
     parser.add_argument(
         '--alphas',
         type=alpha_type,
@@ -128,7 +130,7 @@ def draw(args: argparse.Namespace) -> Figure:
                 {f'alpha {alpha}': LOSSES[name] | dict(alpha=alpha) for alpha in args.alphas},
                 NEGATIVE,
             )
-            for name in ('HS-LR, ratio 0.01', 'SS-LR, gamma 0.5')
+            for name in ('HS-LR, ratio 0.01', 'SS-LR, gamma 0.25')
         ),
     )
     figure = Figure(figsize=(10, 3.2 * len(rows) + 0.9), layout='constrained')

@@ -51,7 +51,7 @@ def plain_losses(num_classes: int, compiled: bool) -> dict[str, Callable]:
         'ss_lr': ss_lr_loss,
         'hs_lr': hs_lr_loss,
         'hs_lr ratio 0.01': partial(hs_lr_loss, ratio=0.01),
-        'ss_lr naive': partial(ss_lr_loss_as_published, alpha=num_classes - 1, gamma=0.5),
+        'ss_lr naive': partial(ss_lr_loss_as_published, alpha=num_classes - 1, gamma=0.25),
         'hs_lr naive': partial(hs_lr_loss_as_published, alpha=100, ratio=0.1),
         'bce_with_logits': lambda x, y: F.binary_cross_entropy_with_logits(x, one_hot(x, y)),
         'sigmoid_focal_loss': lambda x, y: sigmoid_focal_loss(x, one_hot(x, y), reduction='mean'),

@@ -25,7 +25,7 @@ class SSLRLoss(FocusRectifiedLoss):
             of negatives of an image, averaged over the batch (C - 1 for single labels), so that
             an image's negative terms are summed, not averaged. Defaults to 'sum'.
         gamma (float): The temperature of the selection, >= 0; at 0 every negative counts the
-            same. Defaults to 0.5.
+            same. Defaults to 0.25.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_weight (float): A factor for the loss, >= 0. Defaults to 1.0.
         class_weight (Sequence[float], optional): A factor for both terms of each class (C,).
@@ -46,7 +46,7 @@ class SSLRLoss(FocusRectifiedLoss):
     def __init__(
         self,
         alpha: Alpha = 'sum',
-        gamma: float = 0.5,
+        gamma: float = 0.25,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
         class_weight: Optional[Sequence[float]] = None,
