@@ -31,7 +31,7 @@ def table(metafile: Path, up: str) -> str:
     if not rows:
         return 'Nothing has been measured yet.\n'
     metrics = list(dict.fromkeys(name for _, result in rows for name in result['Metrics']))
-    columns = ('recipe', *metrics, 'seed', 'log')
+    columns = ('recipe', *metrics, 'seed', 'commit', 'log')
     lines = [f'| {" | ".join(columns)} |', '|' + ' --- |' * len(columns)]
     sources = []
     for model, result in rows:
@@ -40,13 +40,12 @@ def table(metafile: Path, up: str) -> str:
             f'[{Path(model["Config"]).stem}]({up}{model["Config"]})',
             *(str(result['Metrics'].get(name, '')) for name in metrics),
             str(metadata['Seed']),
+            str(metadata['Commit']),
             f'[log]({up}{metadata["Log"]})',
         ]
         lines.append(f'| {" | ".join(cells)} |')
         command = metadata['Command'].replace(model['Config'], 'CONFIG')
-        sources.append(
-            f'Measured at commit {metadata["Commit"]} on {metadata["Machine"]}: `{command}`.'
-        )
+        sources.append(f'Measured on {metadata["Machine"]}: `{command}`.')
     return '\n'.join([*lines, '', *dict.fromkeys(sources), ''])
 
 

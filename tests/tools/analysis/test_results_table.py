@@ -55,11 +55,11 @@ def test_table_holds_the_measured_models(document):
     tool = runpy.run_path(str(TOOL))
     text = tool['table'](document.parent / 'metafile.yml', '../')
     assert text.splitlines() == [
-        '| recipe | Top 1 Accuracy | seed | log |',
-        '| --- | --- | --- | --- |',
-        '| [a](../configs/a.py) | 12.5 | 0 | [log](../log.json) |',
+        '| recipe | Top 1 Accuracy | seed | commit | log |',
+        '| --- | --- | --- | --- | --- |',
+        '| [a](../configs/a.py) | 12.5 | 0 | abc | [log](../log.json) |',
         '',
-        'Measured at commit abc on 2 cores: `python train.py CONFIG`.',
+        'Measured on 2 cores: `python train.py CONFIG`.',
     ]
 
 
