@@ -11,11 +11,12 @@ import matplotlib.pyplot as plt
 
 
 def write_report(path: Path) -> None:
-    """Write ``path`` with the endings .md and .png from the rows of its newest run on a device."""
+    """Write ``path`` with the endings .md and .png from its newest run, and newest fused one."""
     with path.open(newline='') as file:
-        rows = list(csv.DictReader(file))
-    newest = max(row['date'] for row in rows)
-    rows = [row for row in rows if row['date'] == newest]
+        plain, fused = [], []
+        for row in csv.DictReader(file):
+            (fused if row['D'] else plain).append(row)
+    rows = [row for part in (plain, fused) for row in part if row['date'] == part[-1]['date']]
     path.with_suffix('.md').write_text('\n'.join(_table(rows)) + '\n')
     _draw(
         [row for row in rows if row['part'] == 'full' and not row['D']], path.with_suffix('.png')
@@ -24,12 +25,13 @@ def write_report(path: Path) -> None:
 
 def _table(rows: list[dict]) -> list[str]:
     about = rows[0]
+    runs = dict.fromkeys(f'commit {row["commit"]}, {row["date"]} UTC' for row in rows)
     lines = [
         '# Time and memory of the losses',
         '',
         f'{about["machine"]}, {about["device"]}, {about["threads"]} thread(s) of '
-        f'{about["cores"]} cores, torch {about["torch"]}, commit {about["commit"]}, '
-        f'{about["date"]} UTC, {about["clock"]}. Forward and backward; median, and 20th to 80th '
+        f'{about["cores"]} cores, torch {about["torch"]}, {"; fused: ".join(runs)}, '
+        f'{about["clock"]}. Forward and backward; median, and 20th to 80th '
         'percentile. Ratios are to the baseline of the same round. Peak memory is what is '
         'allocated beyond the inputs, their gradients included, in units of N x C x 4 bytes (of '
         'the logits in float32); for a classifier with D channels, in MiB beyond the gradients. '
@@ -90,6 +92,7 @@ def _draw(rows: list[dict], path: Path) -> None:
         panel.grid(True, which='major', alpha=0.4)
     panels[0].legend(fontsize=8)
     about = rows[0]
+    runs = dict.fromkeys(f'commit {row["commit"]}, {row["date"]} UTC' for row in rows)
     title = f'float32, {about["machine"]}, {about["device"]}, {about["threads"]} thread(s)'
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
