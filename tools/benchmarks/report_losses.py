@@ -92,7 +92,6 @@ def _draw(rows: list[dict], path: Path) -> None:
         panel.grid(True, which='major', alpha=0.4)
     panels[0].legend(fontsize=8)
     about = rows[0]
-    runs = dict.fromkeys(f'commit {row["commit"]}, {row["date"]} UTC' for row in rows)
     title = f'float32, {about["machine"]}, {about["device"]}, {about["threads"]} thread(s)'
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
