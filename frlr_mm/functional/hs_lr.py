@@ -161,7 +161,7 @@ def _select(x: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
     else:
         # On one thread NumPy is faster. In the lower half of a number is where its key has been.
         num_classes = x.shape[1]
-        keys = torch.arange(num_classes).add(keys, alpha=1 << 32)
+        keys = keys.long().bitwise_left_shift_(32).add_(torch.arange(num_classes))
         keys.numpy().partition(num_classes - k, axis=1)
         chosen = keys[:, num_classes - k :].bitwise_and(0xFFFFFFFF)
     return x.gather(1, chosen), chosen
