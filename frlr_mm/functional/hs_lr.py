@@ -156,11 +156,11 @@ def _select(x: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor]:
     bits = x.contiguous().view(torch.int32)
     keys = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).sub_(0x7FFFFE)
     keys.scatter_(1, target, torch.iinfo(torch.int32).min)
-    if torch.get_num_threads() > 1:
+    num_classes = x.shape[1]
+    if num_classes < 100 or torch.get_num_threads() > 1:
         chosen = keys.topk(k, dim=1, sorted=False).indices
     else:
         # On one thread NumPy is faster. In the lower half of a number is where its key has been.
-        num_classes = x.shape[1]
         keys = keys.long().bitwise_left_shift_(32).add_(torch.arange(num_classes))
         keys.numpy().partition(num_classes - k, axis=1)
         chosen = keys[:, num_classes - k :].bitwise_and(0xFFFFFFFF)
