@@ -37,6 +37,17 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines) + '\n'
 
 
+def difference(values: dict[str, float], base: dict[str, float]) -> tuple[str, str]:
+    """Return the mean difference of the same seeds with its 95 % interval, and p of a paired t."""
+    seeds = [seed for seed in values if seed in base]
+    if len(seeds) < 2:
+        return '', ''
+    pairs = np.array([[values[seed], base[seed]] for seed in seeds])
+    shift = summarize(pairs[:, 0] - pairs[:, 1])
+    p = stats.ttest_rel(pairs[:, 0], pairs[:, 1]).pvalue
+    return f'{shift.mean:+.2f} ± {shift.high - shift.mean:.2f}', f'{p:.2g}'
+
+
 def job_table(results: Results, job: str) -> str:
     """Return the table of a job: each loss on the test split, and against the baseline."""
     kind = JOBS[job][0]
@@ -49,13 +60,7 @@ def job_table(results: Results, job: str) -> str:
             continue
         by_seed = values_by_seed(found, first)
         summary = summarize(list(by_seed.values()))
-        seeds = [seed for seed in by_seed if seed in base]
-        against = ['', '']
-        if loss != BASELINE[kind] and len(seeds) > 1:
-            pairs = np.array([[by_seed[seed], base[seed]] for seed in seeds])
-            shift = summarize(pairs[:, 0] - pairs[:, 1])
-            p = stats.ttest_rel(pairs[:, 0], pairs[:, 1]).pvalue
-            against = [f'{shift.mean:+.2f} ± {shift.high - shift.mean:.2f}', f'{p:.2g}']
+        against = ('', '') if loss == BASELINE[kind] else difference(by_seed, base)
         rows.append(
             [
                 NAMES[loss],
@@ -76,33 +81,36 @@ def job_table(results: Results, job: str) -> str:
 
 
 def recommendation(results: Results) -> str:
-    """Return the loss with the best mean of each job, against the baseline."""
+    """Return the loss with the highest mean of each job, and its difference to the baseline."""
     rows = []
     for job, (kind, *_) in JOBS.items():
         metric = METRICS[kind][0]
-        means = {
-            loss: float(np.mean([float(row[metric]) for row in found]))
+        values = {
+            loss: values_by_seed(found, metric)
             for loss in LOSSES[kind]
             if len(found := reported(results, job, loss)) > 1
         }
-        base = means.get(BASELINE[kind])
+        base = values.get(BASELINE[kind])
         if base is None:
             continue
+        means = {loss: float(np.mean(list(each.values()))) for loss, each in values.items()}
         loss = max(means, key=lambda each: means[each])
-        found = reported(results, job, loss)
+        name = NAMES[BASELINE[kind]]
         rows.append(
             [
                 job,
                 NAMES[loss],
-                describe_settings(found[0]['settings']),
+                describe_settings(reported(results, job, loss)[0]['settings']),
                 f'{metric.split("/")[1]} {means[loss]:.1f} %',
-                f'{NAMES[BASELINE[kind]]} {base:.1f} %',
-                str(len(found)),
+                f'{name} {means[BASELINE[kind]]:.1f} %',
+                difference(values[loss], base)[0] if loss != BASELINE[kind] else '',
+                str(len(values[loss])),
             ]
         )
     if not rows:
         return 'Not measured yet.\n'
-    return table(['job on glyphs', 'best', 'settings', 'result', 'against', 'seeds'], rows)
+    header = ['job on glyphs', 'highest mean', 'settings', 'result', 'against']
+    return table([*header, 'difference, 95 % interval', 'seeds'], rows)
 
 
 def tuning_table(results: Results, job: str) -> str:
