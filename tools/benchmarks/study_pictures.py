@@ -24,7 +24,7 @@ def draw_results(results: Results, folder: Path) -> None:
         job: {loss: rows for loss in LOSSES[kind] if (rows := reported(results, job, loss))}
         for job, (kind, *_) in JOBS.items()
     }
-    found = {job: losses for job, losses in found.items() if losses}
+    found = {job: losses for job, losses in found.items() if len(losses) > 1}
     if not found:
         return
     figure = Figure(figsize=(3 * len(found), 3.2), layout='constrained')

@@ -72,7 +72,7 @@ def job_table(results: Results, job: str) -> str:
                 *(f'{np.mean([float(row[name]) for row in found]):.2f}' for name in others),
             ]
         )
-    if not rows:
+    if len(rows) < 2:  # nothing to compare
         return 'Not measured yet.\n'
     names = [name.split('/')[1] for name in (first, *others)]
     minus = f'minus {NAMES[BASELINE[kind]]}'
