@@ -22,14 +22,11 @@ if [ -n "${MAX_RESTARTS:-}" ]; then
         --rdzv_endpoint="$MASTER_ADDR:$PORT"
         --rdzv_id="frlr_mm-$PORT"
     )
-    if [ "${NNODES:-1}" = 1 ]; then
-        # One machine needs no name that others can find.
-        RENDEZVOUS+=(--local_addr="$MASTER_ADDR")
-    else
-        # With torchrun's shared store, a machine that joins again waits for an address that the
-        # others have written once only (compare pytorch/pytorch#135712).
-        export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-    fi
+    # One machine needs no name that others can find.
+    [ "${NNODES:-1}" != 1 ] || RENDEZVOUS+=(--local_addr="$MASTER_ADDR")
+    # torchrun's shared store outlives the processes: those that start again may find addresses of
+    # dead ones in it, and a machine that joins again none at all (pytorch/pytorch#135712).
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 else
     RENDEZVOUS=(
         --node_rank="${NODE_RANK:-0}"
