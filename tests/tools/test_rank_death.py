@@ -71,7 +71,7 @@ def start(tmp_path):
                     *more_options,
                 ],
                 cwd=tmp_path,
-                env=env | more | dict(FRLR_TEST_MARK=mark),
+                env=env | more,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )

@@ -16,6 +16,7 @@ def write_report(path: Path) -> None:
         plain, fused = [], []
         for row in csv.DictReader(file):
             (fused if row['D'] else plain).append(row)
+    fused = [row for row in fused if row['device'] == plain[-1]['device']]
     rows = [row for part in (plain, fused) for row in part if row['date'] == part[-1]['date']]
     path.with_suffix('.md').write_text('\n'.join(_table(rows)) + '\n')
     _draw(

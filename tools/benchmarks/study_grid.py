@@ -112,6 +112,7 @@ def _attribute_ablations() -> Iterator[Run]:
 
 
 def _category_ablations() -> Iterator[Run]:
+    """Yield the prior, the annealing, and sweeps of all settings."""
 
     def run(loss: str, seed: int = 0, **changes: object) -> Run:
         settings = BASE | FOCUS.get(loss, {}) | changes
