@@ -41,6 +41,12 @@ LOSSES = {
     'identification': ('sr', 'lr', 'hslr', 'sslr'),
     'attributes': ('lr', 'hslr', 'sslr', 'focal', 'asl'),
 }
+# The learning rates that every loss is tuned over: on to one beyond the best of each loss.
+RATES = {
+    'categories': (0.1, 0.2, 0.4, 0.8),
+    'identification': (0.05, 0.1, 0.2, 0.4),
+    'attributes': (0.05, 0.1, 0.2, 0.4, 0.8),
+}
 # The loss that the others are compared with.
 BASELINE = {'categories': 'sr', 'identification': 'sr', 'attributes': 'lr'}
 
@@ -76,9 +82,9 @@ class Run:
 
 
 def tuning_settings(kind: str, loss: str) -> list[dict]:
-    """Return the settings that a loss is tuned over, six for each.
+    """Return the settings that a loss is tuned over, as many for each loss of a kind of job.
 
-    Three learning rates; beside them two values of the loss's own parameter, or, for losses
+    The learning rates; beside them two values of the loss's own parameter, or, for losses
     without one, of the weight decay.
     """
     own: list[dict] = {
@@ -91,7 +97,7 @@ def tuning_settings(kind: str, loss: str) -> list[dict]:
         ('attributes', 'focal'): [dict(gamma=1.0), dict(gamma=2.0)],
         ('attributes', 'asl'): [dict(gamma_neg=1.0), dict(gamma_neg=4.0)],
     }.get((kind, loss), [dict(weight_decay=5e-4), dict(weight_decay=1e-3)])
-    return [BASE | dict(lr=lr) | more for more in own for lr in (0.1, 0.2, 0.4)]
+    return [BASE | dict(lr=lr) | more for more in own for lr in RATES[kind]]
 
 
 def ablations(job: str) -> Iterator[Run]:
