@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.logging import MMLogger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +19,43 @@ SMALL_GLYPHS = {
     'val_dataloader.persistent_workers': False,
     'test_dataloader.num_workers': 0,
 }
+RECIPE = ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py'
+# What goes wrong, as a hook: `fault` happens once `at` iterations are done, at a point of them.
+FAULTS = """
+import os, signal
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module(force=True)
+class FaultHook(Hook):
+    priority = 'LOW'
+
+    def __init__(self, at, fault, once=True, point='before_train_iter'):
+        self.at, self.fault, self.once = at, fault, once
+        setattr(self, point, self.happen)
+
+    def happen(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at and not (self.once and os.path.exists('happened')):
+            open('happened', 'w').close()
+            if self.fault == 'nan':
+                nan = float('nan')
+                data_batch['inputs'] = [image * nan for image in data_batch['inputs']]
+            else:
+                os.kill(os.getpid(), getattr(signal, self.fault))
+"""
+CONFIG = """
+_base_ = {recipe!r}
+custom_imports = dict(imports=['frlr_mm', 'faults'])
+custom_hooks = [
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.1, end=3),
+    dict(type='EMAHook', momentum=0.1),
+    {fault}
+]
+train_cfg = dict(max_epochs=3)
+randomness = dict(seed=0, deterministic=True)
+default_hooks = dict(logger=dict(interval=1))
+"""
 
 
 def options(values):
@@ -51,3 +89,52 @@ def run_tool(monkeypatch, tmp_path, capfd):
         return status, out + err
 
     return run
+
+
+@pytest.fixture
+def make_config(tmp_path, monkeypatch):
+    """Write a config of a small training with a fault; return its path."""
+    (tmp_path / 'faults.py').write_text(FAULTS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(name, fault=''):
+        path = tmp_path / name
+        # An epoch has 5 iterations; the schedule of ten epochs is cut off after three.
+        path.write_text(CONFIG.format(recipe=str(RECIPE), fault=fault))
+        return path, '--work-dir', path.stem, *options(SMALL_GLYPHS)
+
+    return make
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_training(path, expected):
+    """Weights, averaged weights and momentum are equal bit for bit."""
+    mine, other = load(path), load(expected)
+    for part in ('state_dict', 'ema_state_dict'):
+        assert mine[part].keys() == other[part].keys()
+        for name, value in mine[part].items():
+            assert torch.equal(value, other[part][name]), (part, name)
+    states = [part['optimizer']['state'] for part in (mine, other)]
+    for key, state in states[0].items():
+        assert torch.equal(state['momentum_buffer'], states[1][key]['momentum_buffer'])
+    assert mine['meta']['iter'] == other['meta']['iter'] == 15
+
+
+@pytest.fixture(scope='session')
+def kept(tmp_path_factory):
+    """A folder for what the tests share."""
+    return tmp_path_factory.mktemp('whole')
+
+
+@pytest.fixture
+def whole_run(run_tool, make_config, tmp_path, kept):
+    """Return the last checkpoint of a training without a fault."""
+    path = kept / 'epoch_3.pth'
+    if not path.exists():
+        status, output = run_tool('train.py', *make_config('whole.py'))
+        assert status == 0, output[-3000:]
+        (tmp_path / 'whole/epoch_3.pth').rename(path)
+    return path
