@@ -45,7 +45,7 @@ LOSSES = {
 RATES = {
     'categories': (0.1, 0.2, 0.4, 0.8),
     'identification': (0.05, 0.1, 0.2, 0.4),
-    'attributes': (0.05, 0.1, 0.2, 0.4, 0.8),
+    'attributes': (0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
 }
 # The loss that the others are compared with.
 BASELINE = {'categories': 'sr', 'identification': 'sr', 'attributes': 'lr'}
