@@ -109,12 +109,15 @@ def ablations(job: str) -> Iterator[Run]:
 
 
 def _attribute_ablations() -> Iterator[Run]:
-    """Yield the weight decay that tuning offers to the plain loss alone, for all three."""
+    """Yield the weight decay that tuning offers to LR alone, and a rate for the focal loss."""
     for loss, focus in ('lr', {}), ('hslr', dict(ratio=0.6)), ('sslr', dict(gamma=0.1)):
         settings = BASE | focus
         yield Run('attributes', loss, 'val', 0, settings)
         for seed in SEEDS[:3]:
             yield Run('attributes', loss, 'val', seed, settings | dict(weight_decay=1e-3))
+    # The focal loss was best at the largest rate of all, at which the others fail.
+    for lr in 1.6, 3.2:
+        yield Run('attributes', 'focal', 'val', 0, BASE | dict(gamma=2.0, lr=lr))
 
 
 def _category_ablations() -> Iterator[Run]:
