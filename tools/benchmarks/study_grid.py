@@ -29,9 +29,9 @@ METRICS = {
 }
 # Name of the job: its kind, its number of classes, its epochs.
 JOBS = {
-    'categories-1000': ('categories', 1000, EPOCHS),
     # A tenth of the images: as many epochs more make half the steps.
     'categories-100': ('categories', 100, 5 * EPOCHS),
+    'categories-1000': ('categories', 1000, EPOCHS),
     'categories-2162': ('categories', 2162, EPOCHS),
     'identification': ('identification', 1000, EPOCHS),
     'attributes': ('attributes', 35, EPOCHS),
