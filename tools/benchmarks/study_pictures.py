@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from study_grid import BASE, FOCUS, JOBS, LOSSES, METRICS, SEEDS, Run
 from study_results import Results, reported
 
@@ -27,7 +28,8 @@ def draw_results(results: Results, folder: Path) -> None:
     found = {job: losses for job, losses in found.items() if len(losses) > 1}
     if not found:
         return
-    figure = Figure(figsize=(3 * len(found), 3.2), layout='constrained')
+    size = 3.4 * len(found), 3.2
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08))
     for axis, (job, losses) in zip(
         figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True
     ):
