@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--quick', action='store_true', help='six short runs, printed only: a few minutes'
+        '--quick', action='store_true', help='six runs of the study, printed only: minutes'
     )
     parser.add_argument('--jobs', nargs='+', choices=JOBS, default=list(JOBS), metavar='JOB')
     parser.add_argument('--no-ablation', action='store_true', help='leave the ablation out')

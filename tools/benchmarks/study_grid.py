@@ -167,13 +167,13 @@ def quick_runs() -> Iterator[Run]:
         ('sslr', {}),
     ):
         settings = BASE | FOCUS.get(loss, {}) | changes
-        yield Run('categories-1000', loss, 'val', 0, settings | dict(epochs=2))
+        yield Run('categories-1000', loss, 'val', 0, settings)
 
 
 def make_config(run: Run, data_root: str) -> Config:
     """Return the config of a run: the recipe of its job and loss, and what the run changes."""
     settings = dict(run.settings)
-    epochs = settings.pop('epochs', JOBS[run.job][2])
+    epochs = JOBS[run.job][2]
     suffix = dict(categories='', identification='-id', attributes='-attr')[run.kind]
     cfg = Config.fromfile(ROOT / f'configs/glyphs/resnet18_b128-{run.loss}_glyphs{suffix}.py')
     # A copy: merging takes `_delete_` out of it.
