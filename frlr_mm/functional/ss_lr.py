@@ -119,7 +119,7 @@ def soft_terms(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return p (in ``out``), p^gamma and the negative terms p^gamma * softplus(x) of logits."""
     p = torch.sigmoid(x, out=out)
-    # The default without a power, which takes ten times as long; torch's reciprocal of a square
+    # The default without a power, which takes eight times as long; torch's reciprocal of a square
     # root is twice as fast as its square root.
     focus = p.rsqrt().rsqrt_() if gamma == 0.25 else p.pow(gamma)
     return p, focus, softplus(x).mul_(focus)

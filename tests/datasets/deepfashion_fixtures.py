@@ -9,6 +9,10 @@ ITEMS = ('Sheer_Pleated-Front_Blouse', 'Striped_Dress')
 FINE_TYPES = (1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6)
 
 
+def make_labels(num_images=12, num_attributes=7, values=(1, -1, 0), seed=0):
+    return np.random.default_rng(seed).choice(values, (num_images, num_attributes))
+
+
 def write_list(path: Path, columns: str, rows: list, count=None) -> None:
     """Write a list_*.txt: the count, the names of the columns, the rows."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,4 @@
-from tests.datasets.deepfashion_fixtures import write_coarse
-from tests.datasets.test_deepfashion import make_labels
+from tests.datasets.deepfashion_fixtures import make_labels, write_coarse
 
 from .conftest import ROOT, options
 
