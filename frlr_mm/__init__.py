@@ -8,7 +8,8 @@ from . import compat
 
 compat.apply()
 
-from . import datasets, evaluation, hooks, loops, models  # noqa: E402 (mmpretrain imports only once it is mended)
+from . import datasets, evaluation, models  # noqa: E402 (mmpretrain imports only once it is mended)
+from .engine import hooks, loops  # noqa: E402
 
 __version__ = '0.1.0'
 

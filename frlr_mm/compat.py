@@ -34,7 +34,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner.amp import autocast
 from mmengine.utils import digit_version
 
-from .checkpoints import AtomicLocalBackend
+from .engine.checkpoints import AtomicLocalBackend
 
 
 def apply() -> None:

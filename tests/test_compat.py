@@ -20,7 +20,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from frlr_mm import compat
-from tests.hostile import Evil
+from tests.support.hostile import Evil
 
 
 class ReadsAttribute:

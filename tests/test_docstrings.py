@@ -50,11 +50,11 @@ def test_finds_what_is_public():
     assert {
         'frlr_mm.functional.hs_lr.hs_lr_loss',
         'frlr_mm.functional.ss_lr.ss_lr_loss',
-        'frlr_mm.models.losses.hs_lr_loss.HSLRLoss',
-        'frlr_mm.models.losses.ss_lr_loss.SSLRLoss',
-        'frlr_mm.models.losses.base.FocusRectifiedLoss.forward',
-        'frlr_mm.hooks.focus_annealing_hook.FocusAnnealingHook',
-        'frlr_mm.datasets.glyphs.GlyphDataset',
+        'frlr_mm.models.losses.HSLRLoss',
+        'frlr_mm.models.losses.SSLRLoss',
+        'frlr_mm.models.losses.FocusRectifiedLoss.forward',
+        'frlr_mm.engine.hooks.focus_annealing_hook.FocusAnnealingHook',
+        'frlr_mm.datasets.glyphs.dataset.GlyphDataset',
     } <= CALLABLES.keys()
     arguments = documented_arguments(CALLABLES['frlr_mm.functional.hs_lr.hs_lr_loss'][0])
     assert list(arguments)[:4] == ['cls_score', 'label', 'alpha', 'ratio']

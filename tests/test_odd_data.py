@@ -14,8 +14,8 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from torch import nn
 
-from frlr_mm.datasets import glyphs
-from tests.datasets.glyph_cases import images, load
+from frlr_mm.datasets.glyphs import dataset as glyphs
+from tests.support.glyph_cases import images, load
 
 LOSSES = (dict(type='HSLRLoss', ratio=0.5), dict(type='SSLRLoss'))
 

@@ -17,7 +17,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmpretrain import get_model
 from torch.utils.data import DataLoader
 
-from frlr_mm.datasets.glyph_faces import glyph_characters
+from frlr_mm.datasets.glyphs.faces import glyph_characters
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'

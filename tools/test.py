@@ -6,15 +6,15 @@ import mmengine
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 
-from frlr_mm.cli import (
+from frlr_mm.engine.launch import (
     build_runner,
     check_checkpoint,
     leave_process_group,
     load_stock_tool,
     one_line_errors,
+    one_line_faults,
     read_config,
 )
-from frlr_mm.safeguards import one_line_faults
 
 
 def main() -> None:

@@ -2,15 +2,15 @@
 
 import pickle
 
-from frlr_mm.cli import (
+from frlr_mm.engine.launch import (
     build_runner,
     check_checkpoint,
     leave_process_group,
     load_stock_tool,
     one_line_errors,
+    one_line_faults,
     read_config,
 )
-from frlr_mm.safeguards import one_line_faults
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from frlr_mm.functional.reid import Embeddings, evaluate_reid
+from frlr_mm.evaluation.retrieval import Embeddings, evaluate_reid
 
 _FIELDS = ('feature', 'gt_label', 'camera_id', 'is_query')
 
@@ -20,7 +20,8 @@ class ReIDMetric(BaseMetric):
     It takes queries and gallery from one pass over a data set, whose samples say which they are:
     split 'test' of a re-ID data set, packed by ``PackInputs`` with ``meta_keys=('camera_id',
     'is_query')``, and a model whose samples hold ``feature``, as those of
-    :class:`~frlr_mm.models.BNNeckHead` do. See :func:`frlr_mm.functional.reid.evaluate_reid` for
+    :class:`~frlr_mm.models.BNNeckHead` do. See
+    :func:`frlr_mm.evaluation.retrieval.evaluate_reid` for
     what it computes and under which names.
 
     Args:
@@ -79,7 +80,7 @@ class ReIDMetric(BaseMetric):
             results (list): What :meth:`process` kept, of all ranks.
 
         Returns:
-            dict[str, float]: See :func:`frlr_mm.functional.reid.evaluate_reid`.
+            dict[str, float]: See :func:`frlr_mm.evaluation.retrieval.evaluate_reid`.
         """
         return evaluate_reid(*split_results(results), self.topk)
 

@@ -12,8 +12,7 @@ from torch import nn
 
 from frlr_mm.datasets import CropBBox, DeepFashionAttribute, deepfashion_files
 from frlr_mm.datasets.deepfashion_files import read_labels
-
-from .deepfashion_fixtures import (
+from tests.support.deepfashion_layout import (
     image_names,
     make_labels,
     write_coarse,

@@ -3,8 +3,7 @@
 import pytest
 
 from frlr_mm.datasets import DeepFashionAttribute
-
-from .deepfashion_fixtures import make_labels, write_coarse, write_fine
+from tests.support.deepfashion_layout import make_labels, write_coarse, write_fine
 
 
 @pytest.fixture

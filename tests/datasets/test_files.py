@@ -8,9 +8,9 @@ import pytest
 
 from frlr_mm.datasets import CUHK03NP, MSMT17, DeepFashionAttribute, Market1501, TinyImageNet
 from frlr_mm.datasets.files import check_image_name, read_lines, refuse_links_out
-from tests.datasets.deepfashion_fixtures import write_coarse, write_fine, write_images
-from tests.datasets.reid_layouts import write_cuhk03np, write_market1501, write_msmt17
 from tests.datasets.test_tiny_imagenet import write_tiny_imagenet
+from tests.support.deepfashion_layout import write_coarse, write_fine, write_images
+from tests.support.reid_layouts import write_cuhk03np, write_market1501, write_msmt17
 
 
 def write_deepfashion(root):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from frlr_mm.datasets import GlyphDataset
-from frlr_mm.datasets.glyph_attributes import (
+from frlr_mm.datasets.glyphs.attributes import (
     MIN_CHARACTERS,
     attribute_names,
     attribute_split,
     attribute_types,
 )
-from frlr_mm.datasets.glyph_faces import TEST_FACES, TRAIN_FACES, glyph_characters
+from frlr_mm.datasets.glyphs.faces import TEST_FACES, TRAIN_FACES, glyph_characters
 
 FACES = (*TRAIN_FACES, *TEST_FACES)
 

@@ -12,14 +12,14 @@ from mmpretrain.structures import DataSample
 from PIL import ImageFont
 from torch.utils.data import DataLoader
 
-from frlr_mm.datasets.glyph_faces import (
+from frlr_mm.datasets.glyphs.faces import (
     TEST_FACES,
     TRAIN_FACES,
     font_path,
     glyph_characters,
     render_glyph,
 )
-from tests.datasets.glyph_cases import images, load
+from tests.support.glyph_cases import images, load
 
 PIPELINE = [dict(type='RandomCrop', crop_size=32, padding=2), dict(type='PackInputs')]
 
@@ -107,7 +107,7 @@ def test_first_classes_and_samples_stay_the_same(data_root):
 
 def test_each_image_has_a_distortion_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        'frlr_mm.datasets.glyphs.render_glyph',
+        'frlr_mm.datasets.glyphs.dataset.render_glyph',
         lambda character, font, rng: rng.integers(256, size=(32, 32)),
     )
     both = [images(load(tmp_path, split)) for split in ('train', 'test')]
@@ -227,6 +227,6 @@ def test_progress_bar_only_where_it_takes_long(tmp_path, monkeypatch, capsys):
     load(tmp_path / 'quick')
     assert 'Rendering' not in capsys.readouterr().out
     clock = iter(range(10**6))
-    monkeypatch.setattr('frlr_mm.datasets.glyphs.time.monotonic', lambda: next(clock))
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.dataset.time.monotonic', lambda: next(clock))
     load(tmp_path / 'slow')
     assert 'Rendering 72 glyphs' in capsys.readouterr().out

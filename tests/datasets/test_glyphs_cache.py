@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.datasets.glyph_cases import images, load
+from tests.support.glyph_cases import images, load
 
 
 def test_cache_is_used_again(tmp_path, monkeypatch):
     first = load(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [first.cache_file.name]
-    monkeypatch.setattr('frlr_mm.datasets.glyphs.render_glyph', None)
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.dataset.render_glyph', None)
     assert np.array_equal(images(load(tmp_path)), images(first))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from frlr_mm.datasets import GlyphDataset
-from frlr_mm.datasets.glyph_faces import TEST_FACES, TRAIN_FACES, glyph_characters
+from frlr_mm.datasets.glyphs.faces import TEST_FACES, TRAIN_FACES, glyph_characters
 
 
 @pytest.fixture(scope='module')

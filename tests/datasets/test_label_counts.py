@@ -9,8 +9,7 @@ from mmpretrain.datasets import KFoldDataset
 
 from frlr_mm.datasets import DeepFashionAttribute
 from frlr_mm.datasets.label_counts import LabelCounts, count_labels
-
-from .deepfashion_fixtures import write_coarse
+from tests.support.deepfashion_layout import write_coarse
 
 SCORES = np.array([[1, 0, -1], [1, -1, -1], [0.25, 0, -1], [1, 1, -1]], np.float32)
 LABELS = [0, 1, 2, 0]

@@ -5,7 +5,7 @@ import pytest
 from mmengine.registry import DATASETS
 
 from frlr_mm.datasets import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
-from tests.datasets import reid_layouts
+from tests.support import reid_layouts
 
 # Of each split of Market-1501: label, camera and, of a test split, whether it is a query.
 MARKET1501_ITEMS = {

@@ -16,8 +16,8 @@ from frlr_mm.evaluation.attribute_metric import (
     class_and_overall_f1,
     pooled_recall,
 )
-from tests import references_attributes as ref
-from tests.processes import run_ranks
+from tests.support import references_attributes as ref
+from tests.support.processes import run_ranks
 
 TYPES = ('colour', 'shape', 'colour', 'part', 'shape', 'shape', 'part')
 

@@ -6,9 +6,9 @@ from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
 
 from frlr_mm.evaluation import ReIDMetric
-from frlr_mm.functional.reid import Embeddings, evaluate_reid
-from tests import references_reid
-from tests.processes import run_ranks
+from frlr_mm.evaluation.retrieval import Embeddings, evaluate_reid
+from tests.support import references_reid
+from tests.support.processes import run_ranks
 
 TOPK = (1, 5, 10, 20)
 BATCH_SIZE = 3

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.functional.cases import (
+from tests.support.cases import (
     DENSE_KINDS,
     DEVICES,
     LABEL_KINDS,

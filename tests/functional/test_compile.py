@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.functional.cases import LOSSES, loss_and_grad, make_label, make_logits
+from tests.support.cases import LOSSES, loss_and_grad, make_label, make_logits
 
 
 def all_losses(index_score, index, dense_score, dense):

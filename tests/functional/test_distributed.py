@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.functional.cases import LOSSES, make_label, make_logits
-from tests.processes import run_ranks
+from tests.support.cases import LOSSES, make_label, make_logits
+from tests.support.processes import run_ranks
 
 KINDS = ('multi_label', 'unknown', 'soft')
 # Images of each rank: alike, unlike, and none at all on one.

@@ -9,8 +9,8 @@ from mmengine.optim import OptimWrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from tests.functional.cases import LOSSES, make_label, make_logits
-from tests.processes import run_ranks
+from tests.support.cases import LOSSES, make_label, make_logits
+from tests.support.processes import run_ranks
 
 CHANNELS, CLASSES, BATCH_SIZE, NUM_STEPS = 5, 6, 2, 10
 KINDS = ('index', 'one_hot_float', 'multi_label', 'unknown')

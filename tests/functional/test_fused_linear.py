@@ -12,7 +12,7 @@ from frlr_mm.functional import (
     hs_lr_loss,
     ss_lr_loss,
 )
-from tests.functional.cases import DEVICES
+from tests.support.cases import DEVICES
 
 PAIRS = {
     'hs_lr': (fused_linear_hs_lr_loss, hs_lr_loss, dict(ratio=0.3)),

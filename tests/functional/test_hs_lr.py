@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frlr_mm.functional import hs_lr_loss, num_selected, ss_lr_loss
-from tests.functional.cases import (
+from tests.support.cases import (
     DEVICES,
     LABEL_KINDS,
     assert_same,
@@ -16,7 +16,7 @@ from tests.functional.cases import (
     make_label,
     make_logits,
 )
-from tests.references import hs_lr_loss_naive
+from tests.support.references import hs_lr_loss_naive
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(2, 9))
 SEEDS = st.integers(0, 2**16)

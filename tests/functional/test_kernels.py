@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from frlr_mm.functional import hs_lr_loss, kernels, ss_lr_loss
-from tests.functional.cases import LOSSES, loss_and_grad, make_label, make_logits
-from tests.references import hs_lr_loss_as_published, ss_lr_loss_as_published
+from tests.support.cases import LOSSES, loss_and_grad, make_label, make_logits
+from tests.support.references import hs_lr_loss_as_published, ss_lr_loss_as_published
 
 pytestmark = pytest.mark.parametrize('name', LOSSES)
 

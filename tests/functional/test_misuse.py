@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from frlr_mm.functional import hs_lr_loss, ss_lr_loss
-from tests.functional.cases import LOSSES
+from tests.support.cases import LOSSES
 
 ANY_LOSS = pytest.mark.parametrize('name', LOSSES)
 

@@ -13,8 +13,8 @@ from frlr_mm.functional import (
     hs_lr_loss,
     ss_lr_loss,
 )
-from tests.functional.cases import DEVICES, LABEL_KINDS, loss_and_grad, make_label
-from tests.references import hs_lr_loss_naive, ss_lr_loss_naive
+from tests.support.cases import DEVICES, LABEL_KINDS, loss_and_grad, make_label
+from tests.support.references import hs_lr_loss_naive, ss_lr_loss_naive
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NO_FLOATS = (torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from frlr_mm.functional import hs_lr_loss, ss_lr_loss
-from tests.functional.cases import loss_and_grad
-from tests.references import hs_lr_loss_as_published, ss_lr_loss_as_published
+from tests.support.cases import loss_and_grad
+from tests.support.references import hs_lr_loss_as_published, ss_lr_loss_as_published
 
 CASES = json.loads(Path(__file__).parents[1].joinpath('data/reference_values.json').read_text())[
     'cases'

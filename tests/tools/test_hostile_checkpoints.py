@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain import ImageClassificationInferencer
 
-from tests.hostile import Evil, code_that_creates
+from tests.support.hostile import Evil, code_that_creates
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 

@@ -1,4 +1,4 @@
-from tests.datasets.deepfashion_fixtures import make_labels, write_coarse
+from tests.support.deepfashion_layout import make_labels, write_coarse
 
 from .conftest import ROOT, options
 

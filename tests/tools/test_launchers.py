@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from tests.processes import free_port, kill_marked
+from tests.support.processes import free_port, kill_marked
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from tests.processes import free_port, kill_marked, wait_for_port
+from tests.support.processes import free_port, kill_marked, wait_for_port
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 

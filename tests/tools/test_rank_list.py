@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmpretrain import get_model
 from PIL import Image
 
-from tests.datasets import reid_layouts
+from tests.support import reid_layouts
 from tests.tools.conftest import ROOT, SMALL_GLYPHS, options
 
 GLYPHS = ROOT / 'configs' / 'glyphs' / 'resnet18_b128-sr_glyphs-id.py'

@@ -11,8 +11,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from frlr_mm.cli import one_line_errors
-from frlr_mm.visualization import (
+from frlr_mm.engine.launch import one_line_errors
+from frlr_mm.reporting import (
     Series,
     Summary,
     align,
@@ -22,7 +22,7 @@ from frlr_mm.visualization import (
     save_figure,
     summarize,
 )
-from frlr_mm.visualization.figures import picture_files
+from frlr_mm.reporting.figures import picture_files
 
 Groups = dict[str, list[dict[str, Series]]]
 Table = list[tuple[str, str, Summary]]

@@ -20,10 +20,10 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
-from frlr_mm.cli import check_cfg_options, check_checkpoint, one_line_errors
+from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
 from frlr_mm.functional.hs_lr import check_ratio, num_selected
-from frlr_mm.visualization import read_image, replacing, save_figure
-from frlr_mm.visualization.figures import picture_files
+from frlr_mm.reporting import read_image, replacing, save_figure
+from frlr_mm.reporting.figures import picture_files
 
 
 class Pairs(NamedTuple):

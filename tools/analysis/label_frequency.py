@@ -6,8 +6,8 @@ import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
-from frlr_mm.cli import one_line_errors
 from frlr_mm.datasets.label_counts import count_labels
+from frlr_mm.engine.launch import one_line_errors
 
 
 def parse_args() -> argparse.Namespace:

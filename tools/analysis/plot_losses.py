@@ -15,9 +15,9 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 
 import frlr_mm  # noqa: F401 (registers the losses)
-from frlr_mm.cli import one_line_errors
-from frlr_mm.visualization import line_style, save_figure
-from frlr_mm.visualization.figures import picture_files
+from frlr_mm.engine.launch import one_line_errors
+from frlr_mm.reporting import line_style, save_figure
+from frlr_mm.reporting.figures import picture_files
 
 LOGITS = torch.linspace(-10, 10, 161, dtype=torch.float64)
 FAR = 30.0  # a logit at which a right answer costs nothing

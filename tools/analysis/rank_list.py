@@ -16,10 +16,10 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
-from frlr_mm.cli import check_cfg_options, check_checkpoint, one_line_errors
+from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
 from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
-from frlr_mm.functional.reid import Embeddings, rank_gallery
-from frlr_mm.visualization import read_image
+from frlr_mm.evaluation.retrieval import Embeddings, rank_gallery
+from frlr_mm.reporting import read_image
 
 TOPK = 10
 # Right and wrong differ in colour, in the line and in the sign: also readable in grey.

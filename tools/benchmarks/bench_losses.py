@@ -31,7 +31,7 @@ from frlr_mm.functional import (  # noqa: E402
     hs_lr_loss,
     ss_lr_loss,
 )
-from tests.references import hs_lr_loss_as_published, ss_lr_loss_as_published  # noqa: E402
+from tests.support.references import hs_lr_loss_as_published, ss_lr_loss_as_published  # noqa: E402
 
 SIZES = [(256, 10), (256, 1000), (128, 21841), (32, 250000)]
 FUSED_SIZES = [(256, 1000000, 512)]

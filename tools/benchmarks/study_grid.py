@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from frlr_mm.datasets.glyph_faces import TRAIN_FACES
+from frlr_mm.datasets.glyphs.faces import TRAIN_FACES
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2, 3, 4)

@@ -8,7 +8,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from study_grid import BASE, FOCUS, JOBS, LOSSES, METRICS, SEEDS, Run
 from study_results import Results, reported
 
-from frlr_mm.visualization import line_style, save_figure, summarize
+from frlr_mm.reporting import line_style, save_figure, summarize
 
 NAMES = {'sr': 'SR', 'lr': 'LR', 'hslr': 'HS-LR', 'sslr': 'SS-LR', 'focal': 'focal', 'asl': 'ASL'}
 # What stands beside the lines of the ablation: without the prior, without the annealing.

@@ -16,7 +16,7 @@ from study_grid import BASELINE, JOBS, LOSSES, METRICS, ROOT, Run, ablations
 from study_pictures import NAMES, draw_cures, draw_results
 from study_results import Results, Row, best_settings, reported, tuning_runs
 
-from frlr_mm.visualization import summarize
+from frlr_mm.reporting import summarize
 
 BLOCK = re.compile(r'(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)', re.DOTALL)
 

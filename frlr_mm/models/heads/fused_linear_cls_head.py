@@ -8,7 +8,7 @@ from mmpretrain.models import LinearClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from ..losses.base import FocusRectifiedLoss
+from ..losses import FocusRectifiedLoss
 
 
 @MODELS.register_module()

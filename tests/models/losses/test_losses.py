@@ -15,7 +15,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from frlr_mm.models import HSLRLoss, SSLRLoss
-from tests.references import hs_lr_loss_naive, ss_lr_loss_naive
+from tests.support.references import hs_lr_loss_naive, ss_lr_loss_naive
 
 NUM_CLASSES = 6
 ORACLES = {'HSLRLoss': hs_lr_loss_naive, 'SSLRLoss': ss_lr_loss_naive}

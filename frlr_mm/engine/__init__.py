@@ -1,0 +1,1 @@
+"""What running takes: hooks, loops, checkpoints, files and the launch of a run."""

@@ -1,0 +1,206 @@
+"""Watch how far the negative classes distract a training."""
+
+import copy
+import inspect
+import logging
+import math
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmpretrain.models import AsymmetricLoss, CrossEntropyLoss, FocalLoss, LabelSmoothLoss
+from torch import Tensor, nn
+
+from frlr_mm.diagnostics import (
+    effective_negatives,
+    negative_share,
+    selection_threshold,
+)
+from frlr_mm.functional.common import is_index_label, split_dense_label, to_accumulation_dtype
+from frlr_mm.models.heads.fused_linear_cls_head import FusedLinearClsHead
+from frlr_mm.models.losses import FocusRectifiedLoss, HSLRLoss
+
+PREFIX = 'train/distraction'
+
+
+@HOOKS.register_module()
+class NegativeClassDistractionHook(Hook):
+    """Log what positives and negatives have of the loss and of its gradient on the logits.
+
+    At the first and each ``interval``-th iteration the loss is evaluated once more on the batch's
+    logits, cut off from the model; training is the same with and without. Of the batch of this
+    process, it sends to the message hub, below ``train/distraction/``:
+
+    - ``positive_term``, ``negative_term``: the two parts of the loss, mean over images,
+    - ``negative_share``: the share of the gradient that goes to negatives, by its L1 norm,
+    - ``effective_negatives``: how many negatives of an image share that gradient, the inverse
+      participation ratio, mean over images,
+    - ``selection_threshold``, for HSLRLoss alone: the smallest probability among the selected
+      negatives, mean over images.
+
+    A value that a batch does not have, because it has no gradient on negatives, is left out. The
+    losses are HSLRLoss, SSLRLoss and, of mmpretrain, CrossEntropyLoss (``use_sigmoid=True``),
+    FocalLoss and AsymmetricLoss. A soft target t counts t times as a positive and 1 - t times as a
+    negative, an unknown one not at all.
+
+    Args:
+        interval (int): The iterations from one evaluation to the next, >= 1. Defaults to 50.
+
+    Raises:
+        ValueError: If ``interval`` is out of its range; before training, if the model has not
+            exactly one such loss, or FusedLinearClsHead, which makes no logits.
+    """
+
+    # After RuntimeInfoHook (VERY_HIGH), which records the iteration, before the logger.
+    priority = 'NORMAL'
+
+    def __init__(self, interval: int = 50) -> None:
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ValueError(f'Expected `interval` to be an int >= 1, but got {interval!r}')
+        self.interval = interval
+        self._loss: Optional[nn.Module] = None
+        self._handle: Any = None
+        self._values: dict[str, Tensor] = {}
+        self._warned = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the loss of the model."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._loss = find_sigmoid_loss(model)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
+        """Listen to the loss, in the iterations that count."""
+        if self._is_due(runner) and self._loss is not None:
+            self._handle = self._loss.register_forward_hook(self._evaluate, with_kwargs=True)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Send the values to the message hub."""
+        if not self._is_due(runner):
+            return
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+            if not self._warned:
+                print_log(
+                    'NegativeClassDistractionHook saw no logits: the loss was not called, or is '
+                    'part of a compiled model',
+                    'current',
+                    level=logging.WARNING,
+                )
+                self._warned = True
+        for name, value in self._values.items():
+            number = value.item()
+            if math.isfinite(number):
+                runner.message_hub.update_scalar(f'{PREFIX}/{name}', number)
+        self._values = {}
+
+    def _is_due(self, runner: Runner) -> bool:
+        # The iterations that a logger of the same interval shows, and the start.
+        return runner.iter == 0 or self.every_n_train_iters(runner, self.interval)
+
+    def _evaluate(self, loss: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+        self._handle.remove()  # the first call of an iteration counts
+        self._handle = None
+        # The names of the first two differ among losses.
+        given = inspect.signature(loss.forward).bind(*args, **kwargs).arguments
+        score, label = list(given.values())[:2]
+        score = to_accumulation_dtype(score.detach()).requires_grad_()
+        with torch.enable_grad(), torch.autocast(score.device.type, enabled=False):
+            positive, negative = split_loss(loss, score, label, given.get('weight'))
+            (positive_grad,) = torch.autograd.grad(positive.sum(), score, retain_graph=True)
+            (negative_grad,) = torch.autograd.grad(negative.sum(), score)
+        self._values = dict(
+            positive_term=positive.detach().mean(),
+            negative_term=negative.detach().mean(),
+            negative_share=negative_share(positive_grad, negative_grad),
+            effective_negatives=effective_negatives(negative_grad),
+        )
+        if isinstance(loss, HSLRLoss):
+            self._values['selection_threshold'] = selection_threshold(
+                score.detach(), negative_grad
+            )
+
+
+def find_sigmoid_loss(model: nn.Module) -> nn.Module:
+    """Find the loss of a model whose positives and negatives have parts of their own.
+
+    Args:
+        model (nn.Module): The model, not wrapped.
+
+    Returns:
+        nn.Module: The loss.
+
+    Raises:
+        ValueError: If there is not exactly one, or the model makes no logits.
+    """
+    for module in model.modules():
+        if isinstance(module, FusedLinearClsHead):
+            raise ValueError(
+                'NegativeClassDistractionHook expected the logits of a batch, but got a '
+                'FusedLinearClsHead, which makes none: use LinearClsHead'
+            )
+        if isinstance(module, LabelSmoothLoss):
+            raise ValueError(
+                'NegativeClassDistractionHook expected targets from the data, but got a '
+                'LabelSmoothLoss, which makes its own'
+            )
+    kinds = (FocusRectifiedLoss, CrossEntropyLoss, FocalLoss, AsymmetricLoss)
+    losses = [m for m in model.modules() if isinstance(m, kinds)]
+    found = [loss for loss in losses if getattr(loss, 'use_sigmoid', True)]
+    if len(found) != 1:
+        names = [type(loss).__name__ + ('' if loss in found else ' (softmax)') for loss in losses]
+        raise ValueError(
+            'NegativeClassDistractionHook expected one loss with a sigmoid for each class '
+            '(HSLRLoss, SSLRLoss, CrossEntropyLoss with use_sigmoid=True, FocalLoss or '
+            f'AsymmetricLoss), but got {", ".join(names) or "none"}'
+        )
+    return found[0]
+
+
+def split_loss(
+    loss: nn.Module, score: Tensor, label: Tensor, weight: Optional[Tensor] = None
+) -> tuple[Tensor, Tensor]:
+    """Split the losses of the images into the parts of their positives and negatives.
+
+    The split is exact for HSLRLoss, SSLRLoss and cross-entropy, and for hard targets. The focal
+    and the asymmetric loss are no sum of two parts where a target is soft; there the parts are the
+    losses of the targets 1 and 0, times t and 1 - t.
+
+    Args:
+        loss (nn.Module): The loss.
+        score (Tensor): Logits (N, C).
+        label (Tensor): Class indices (N,) or (N, 1), or dense targets (N, C).
+        weight (Tensor, optional): A factor for each image (N,). Defaults to None.
+
+    Returns:
+        tuple[Tensor, Tensor]: Both (N,), differentiable.
+    """
+    if isinstance(loss, FocusRectifiedLoss):
+        positive_alone: Any = copy.copy(loss)
+        positive_alone.alpha = 0.0
+        total, positive = (
+            part.forward(score, label, weight=weight, reduction_override='none')
+            for part in (loss, positive_alone)
+        )
+        return positive, total - positive
+    if is_index_label(label):
+        label = F.one_hot(label.flatten().long(), score.shape[1])
+    parts = [
+        share
+        * loss.forward(score, torch.full_like(score, hard), weight, reduction_override='none')
+        for hard, share in zip((1, 0), split_dense_label(label, score.dtype), strict=True)
+    ]
+    return parts[0].sum(1), parts[1].sum(1)

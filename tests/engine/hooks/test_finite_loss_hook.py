@@ -1,0 +1,122 @@
+"""FiniteLossHook in small trainings: what a loss that is no number leaves as it was."""
+
+import uuid
+
+import pytest
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from frlr_mm.engine.hooks import FiniteLossHook
+from frlr_mm.engine.hooks.finite_loss_hook import NonFiniteLossError
+
+BAD = 2  # the batch whose input is no number
+
+
+class Images(BaseDataset):
+    """Batches of two; those of number BAD are NaN or infinite."""
+
+    def load_data_list(self):
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(8, 4, generator=generator)
+        inputs[2 * BAD] = self.metainfo['bad']
+        return [
+            dict(inputs=x, data_samples=DataSample(metainfo=dict(img_path=f'{i}.jpg')))
+            for i, x in enumerate(inputs)
+        ]
+
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+    def forward(self, inputs, data_samples=None, mode='loss', **kwargs):
+        return dict(loss=self.layers(torch.stack(inputs)).square().mean())
+
+
+class Record(Hook):
+    """Keep weights, statistics and optimizer as they are before and after each iteration."""
+
+    def __init__(self):
+        self.before, self.after = [], []
+
+    def snapshot(self, runner):
+        tensors = {**runner.model.state_dict()}
+        for i, state in runner.optim_wrapper.state_dict()['state'].items():
+            tensors |= {f'{i}.{name}': torch.as_tensor(value) for name, value in state.items()}
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.before.append(self.snapshot(runner))
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.after.append(self.snapshot(runner))
+
+
+def make_runner(work_dir, record, optimizer, bad=float('nan'), **hook):
+    return Runner(
+        model=Model(),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=Images(metainfo=dict(bad=bad), serialize_data=False),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=optimizer, clip_grad=dict(max_norm=1.0)),
+        default_hooks=dict(checkpoint=None),
+        custom_hooks=[dict(type='FiniteLossHook', **hook), record],
+        randomness=dict(seed=0),
+        default_scope='mmpretrain',
+        experiment_name=uuid.uuid4().hex,
+    )
+
+
+OPTIMIZERS = [
+    dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01),
+    dict(type='AdamW', lr=0.1),
+]
+
+
+def equal(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda each: each['type'])
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_skipped_batch_changes_nothing(tmp_path, optimizer, bad):
+    record = Record()
+    make_runner(tmp_path, record, optimizer, bad, max_skips=1).train()
+    assert len(record.after) == 4
+    for i in range(4):
+        assert equal(record.before[i], record.after[i]) == (i == BAD)
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda each: each['type'])
+def test_stops_before_the_parameters_change(tmp_path, optimizer):
+    record = Record()
+    runner = make_runner(tmp_path, record, optimizer)
+    message = r'loss = nan at iteration 3, epoch 1, lr 0\.1; images: 4\.jpg, 5\.jpg'
+    with pytest.raises(NonFiniteLossError, match=message):
+        runner.train()
+    for name, parameter in runner.model.named_parameters():
+        assert torch.equal(parameter, record.before[BAD][name])
+        assert parameter.isfinite().all()
+
+
+def test_one_more_than_may_be_skipped(tmp_path):
+    with pytest.raises(NonFiniteLossError):
+        make_runner(tmp_path, Record(), OPTIMIZERS[0], max_skips=0).train()
+
+
+@pytest.mark.parametrize('max_skips', [-1, float('nan')])
+def test_bad_argument(max_skips):
+    with pytest.raises(ValueError, match=f'`max_skips`.*{max_skips}'):
+        FiniteLossHook(max_skips)

@@ -1,0 +1,111 @@
+"""Files are whole or not there."""
+
+import os
+
+import pytest
+import torch
+from mmengine.fileio import LocalBackend, dump, get_file_backend, put_text
+
+import frlr_mm  # noqa: F401 (registers the backend)
+from frlr_mm.engine.checkpoints import (
+    AtomicLocalBackend,
+    find_damage,
+    find_latest_whole_checkpoint,
+)
+from tests.support.processes import run_ranks
+
+
+def save(path, mtime=None, iteration=1):
+    torch.save(dict(weight=torch.arange(1000.0), meta=dict(iter=iteration)), path)
+    if mtime is not None:
+        os.utime(path, (mtime, mtime))
+    return path
+
+
+def test_mmengine_writes_by_the_backend(tmp_path):
+    assert type(get_file_backend(str(tmp_path))) is AtomicLocalBackend
+    dump(dict(a=1), str(tmp_path / 'new' / 'metrics.json'))
+    put_text('é', str(tmp_path / 'text'))
+    assert (tmp_path / 'text').read_text(encoding='utf-8') == 'é'
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['metrics.json']
+
+
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch, error):
+    path = tmp_path / 'epoch_1.pth'
+    path.write_bytes(b'old')
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(os, 'replace', fail)
+    with pytest.raises(type(error)) as raised:
+        AtomicLocalBackend().put(b'new', path)
+    assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
+    if isinstance(error, OSError):
+        assert str(path) in str(raised.value)
+
+
+def test_half_a_file_under_the_temporary_name_is_in_nobodys_way(tmp_path):
+    # What a kill while writing leaves behind.
+    save(tmp_path / 'epoch_1.pth')
+    (tmp_path / 'epoch_2.pth.tmp').write_bytes(b'half')
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
+    AtomicLocalBackend().put(b'whole', tmp_path / 'epoch_2.pth')
+    assert (tmp_path / 'epoch_2.pth').read_bytes() == b'whole'
+    assert not (tmp_path / 'epoch_2.pth.tmp').exists()
+
+
+def test_writes_to_a_device_as_ever():
+    AtomicLocalBackend().put(b'', '/dev/null')
+    assert issubclass(AtomicLocalBackend, LocalBackend) and not os.path.isfile('/dev/null')
+
+
+def test_every_truncation_is_found(tmp_path):
+    path = save(tmp_path / 'epoch_1.pth')
+    assert find_damage(path) is None
+    data = path.read_bytes()
+    for length in (0, 1, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        assert find_damage(path) in ('empty', 'truncated or not a checkpoint')
+    # A flipped bit in the middle of a tensor: the length is right, the checksum is not.
+    place = data.index(torch.arange(1000.0).numpy().tobytes()) + 2000
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert find_damage(path).startswith('damaged at ')
+
+
+def test_newest_whole_checkpoint(tmp_path):
+    assert find_latest_whole_checkpoint(str(tmp_path)) is None
+    save(tmp_path / 'epoch_1.pth', mtime=1000)
+    save(tmp_path / 'interrupted.pth', mtime=1500)
+    save(tmp_path / 'best_top1_epoch_3.pth', mtime=3000)  # has no optimizer
+    (tmp_path / 'epoch_2.pth').write_bytes(b'half')
+    latest = find_latest_whole_checkpoint(str(tmp_path))
+    assert latest == str(tmp_path / 'interrupted.pth')
+
+
+@pytest.mark.parametrize(
+    ('mtime', 'iteration', 'newest'),
+    [
+        (3000, 5, 'epoch_2.pth'),  # later and earlier in training: the clock jumped
+        (1000, 20, 'epoch_2.pth'),  # earlier and further: of another run
+        (3000, 20, 'epoch_1.pth'),  # both: a kill came before its name was written
+    ],
+)
+def test_named_checkpoint_against_another(tmp_path, mtime, iteration, newest):
+    save(tmp_path / 'epoch_1.pth', mtime, iteration)
+    save(tmp_path / 'epoch_2.pth', 2000, 10)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / newest)
+
+
+def write_again_and_again(rank, world_size):
+    for i in range(300):
+        AtomicLocalBackend().put(b'%d' % i * 1000, 'metrics.json')
+    return True
+
+
+def test_ranks_write_one_file(tmp_path):
+    assert run_ranks(write_again_and_again, 4, tmp_path) == [True] * 4
+    assert (tmp_path / 'metrics.json').read_bytes() == b'299' * 1000
+    assert not list(tmp_path.glob('*.tmp*'))
