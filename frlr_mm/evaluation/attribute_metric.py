@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from frlr_mm.functional.common import check_number
+from frlr_mm._checks import check_number
 
 # What is ranked at a time: the ranks of 40,000 images x 1,000 attributes take 320 MB.
 _ROWS = 4096

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from frlr_mm.functional.common import check_number
+from frlr_mm._checks import check_number
 
 
 class NonFiniteLossError(FloatingPointError):

@@ -14,8 +14,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from frlr_mm._checks import check_number
 from frlr_mm.engine.checkpoints import INTERRUPTED
-from frlr_mm.functional.common import check_number
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
