@@ -51,6 +51,8 @@ def test_gradients_of_single_images(name, kind):
         torch.testing.assert_close(actual[image], alone[0])
 
 
+# torch.jit.trace warns of every shape that is compared.
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 def test_tracers(name, kind):
     loss, x, label = make(name, kind)
     value, grad = loss_and_grad(loss, x, label)
