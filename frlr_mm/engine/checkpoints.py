@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there: how they are written and which one is resumed."""
 
 import logging
+import math
 import os
 import pickle
 import re
@@ -75,13 +76,16 @@ def find_latest_whole_checkpoint(work_dir: str) -> str | None:
     Returns:
         str, optional: None where there is none.
     """
-    found = {
-        path: read_meta(path).get('iter', -1)
+    iterations = {
+        path: read_meta(path).get(
+            'iter', math.inf
+        )  # a cut-off file does not say; look at it first
         for path in _list_checkpoints(Path(work_dir))
         if path.is_file()
     }
-    # The name decides between two that say the same, or nothing.
-    for path in sorted(found, key=lambda path: (found[path], path.name), reverse=True):
+    # The number in the name decides between two that say the same.
+    order = sorted(iterations, key=lambda path: (iterations[path], _number(path)), reverse=True)
+    for path in order:
         damage = find_damage(path)
         if damage is None:
             return str(path)
@@ -91,6 +95,10 @@ def find_latest_whole_checkpoint(work_dir: str) -> str | None:
             level=logging.WARNING,
         )
     return None
+
+
+def _number(path: Path) -> int:
+    return int(re.sub(r'\D', '', path.stem) or 0)
 
 
 def _list_checkpoints(work_dir: Path) -> set[Path]:
