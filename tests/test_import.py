@@ -29,6 +29,9 @@ for loss in (hs_lr_loss, ss_lr_loss):
     loss(x, y).backward()
 fused_linear_hs_lr_loss(x, torch.randn(9, 30), None, y).backward()
 assert x.grad.isfinite().all()
+tied = torch.zeros(1, 200, requires_grad=True)
+hs_lr_loss(tied, y[:1]).backward()
+assert (tied.grad != 0).nonzero()[:, 1].tolist() == list(range(21))
 """
 
 
@@ -39,8 +42,9 @@ def run(code):
 
 
 @pytest.mark.parametrize('form', ['import frlr_mm.functional', 'from frlr_mm import functional'])
-def test_functions_work_where_nothing_else_is_installed(form):
-    run(BLOCK + form + STEP)
+@pytest.mark.parametrize('packages', [STACK, (*STACK, 'numpy')], ids=['stack', 'and NumPy'])
+def test_functions_work_where_nothing_else_is_installed(form, packages):
+    run(BLOCK.replace(repr(STACK), repr(packages)) + form + STEP)
 
 
 def test_functions_load_torch_alone_and_patch_nothing():

@@ -1,7 +1,7 @@
 """Metrics of attribute prediction: pooled recall@k, mAP, CF1 and OF1."""
 
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -141,10 +141,10 @@ class AttributeMetric(BaseMetric):
 
     def __init__(
         self,
-        topk: Union[int, Sequence[int]] = (3, 5),
+        topk: int | Sequence[int] = (3, 5),
         thr: float = 0.5,
         collect_device: str = 'cpu',
-        prefix: Optional[str] = None,
+        prefix: str | None = None,
     ) -> None:
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for k in topk:

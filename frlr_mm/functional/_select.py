@@ -5,6 +5,7 @@ One representation serves every path: ``least`` (N, 1), the smallest selected va
 from the values alone, whatever the threads, the dtype or the algorithm.
 """
 
+import importlib.util
 import math
 
 import torch
@@ -14,6 +15,8 @@ from ._inputs import is_eager_on_cpu
 
 # floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
 _FLOOR_TOLERANCE = 1e-6
+# torch works without it.
+_HAS_NUMPY = importlib.util.find_spec('numpy') is not None
 
 
 def num_selected(num_classes: int, ratio: float) -> int:
@@ -106,5 +109,9 @@ def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
     keys = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).sub_(0x7FFFFE)
     keys = keys.scatter_(1, target, torch.iinfo(torch.int32).min).long().bitwise_left_shift_(32)
     keys.add_(torch.arange(num_classes - 1, -1, -1))
-    keys.numpy().partition(num_classes - k, axis=1)
-    return keys[:, num_classes - k :].bitwise_and_(0xFFFFFFFF).neg_().add_(num_classes - 1)
+    if _HAS_NUMPY:
+        keys.numpy().partition(num_classes - k, axis=1)
+        keys = keys[:, num_classes - k :]
+    else:
+        keys = keys.topk(k, dim=1, sorted=False).values
+    return keys.bitwise_and_(0xFFFFFFFF).neg_().add_(num_classes - 1)
