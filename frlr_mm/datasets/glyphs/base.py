@@ -52,8 +52,8 @@ class BaseGlyphDataset(BaseDataset):
             character each; every font has to have them. None stands for all that the fonts share:
             name them where the splits have different ``fonts``, so that the classes are the same.
             Defaults to None.
-        faces (Sequence[str], optional): The faces to keep, of those of the split or of ``fonts``.
-            Defaults to None, for all.
+        faces (Sequence[str], optional): The faces to keep, of those of the split or of ``fonts``;
+            None keeps all. Defaults to None.
         metainfo (dict, optional): Further meta information. Defaults to None.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
