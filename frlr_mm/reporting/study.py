@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,13 @@ class Run:
         split (str): 'val', the split to tune on, or 'test', the one to report.
         seed (int): Seed of the run.
         settings (dict): Learning rate, weight decay, and what else differs from the recipe.
-            Defaults to {}.
     """
 
     job: str
     loss: str
     split: str
     seed: int
-    settings: dict = field(default_factory=dict)
+    settings: dict
 
     @property
     def kind(self) -> str:
