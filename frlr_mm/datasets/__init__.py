@@ -1,5 +1,6 @@
 """Data sets that mmpretrain lacks."""
 
+from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .deepfashion import DeepFashionAttribute
 from .glyphs import GlyphDataset
 from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501

@@ -1,7 +1,7 @@
 """DeepFashion, Category and Attribute Prediction: clothing attributes."""
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -190,7 +190,7 @@ class DeepFashionAttribute(MultiLabelDataset):
 
 
 def _check_complete(path: Path, infos: dict[str, dict], key: str) -> None:
-    missing: Optional[str] = next((name for name, info in infos.items() if key not in info), None)
+    missing: str | None = next((name for name, info in infos.items() if key not in info), None)
     if missing is not None:
         raise ValueError(f'{path}: expected a row for {missing}, which is in the partition')
 

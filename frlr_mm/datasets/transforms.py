@@ -2,7 +2,7 @@
 
 import io
 import os
-from typing import Any, Optional
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -80,16 +80,14 @@ class LoadCheckedImage(LoadImageFromFile):
         ValueError: If ``on_error`` is none of the two.
     """
 
-    def __init__(
-        self, on_error: str = 'error', record: Optional[str] = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, on_error: str = 'error', record: str | None = None, **kwargs: Any) -> None:
         if on_error not in POLICIES:
             raise ValueError(f'Expected `on_error` to be one of {POLICIES}, but got {on_error!r}')
         super().__init__(**kwargs)
         self.on_error = on_error
         self.record = record
 
-    def transform(self, results: dict) -> Optional[dict]:
+    def transform(self, results: dict) -> dict | None:
         """Load the image.
 
         Args:

@@ -184,7 +184,7 @@ def test_memory_stays_within_the_budget(name, dtype, budget):
         (dict(features=torch.zeros(5)), ValueError, 'Expected `features` and `weight`'),
         (dict(bias=torch.zeros(22)), ValueError, 'Expected `bias` to have shape'),
         (dict(features=torch.zeros(5, 4, dtype=torch.int64)), TypeError, 'Expected `features`'),
-        (dict(label=torch.zeros(5, 23)), ValueError, 'take no dense targets'),
+        (dict(label=torch.zeros(5, 23)), ValueError, 'do not take dense targets'),
         (dict(label=torch.zeros(4, dtype=torch.int64)), ValueError, 'Expected `label`'),
         (dict(label=torch.full((5,), 23)), ValueError, 'Expected `label`'),
         (dict(sample_weight=torch.ones(4)), ValueError, 'Expected `sample_weight`'),

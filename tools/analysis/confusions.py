@@ -22,9 +22,10 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
+from frlr_mm._checks import check_number
 from frlr_mm.engine.files import replacing
 from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
-from frlr_mm.functional.hs_lr import check_ratio, num_selected
+from frlr_mm.functional import num_selected
 from frlr_mm.reporting.figures import figure_files, read_image, save_figure
 from frlr_mm.reporting.tables import markdown_table
 
@@ -72,7 +73,7 @@ def choose_ratio(cfg: Config, ratio: float | None) -> float:
         ratio = cfg.model.head.loss.get('ratio')
     if ratio is None:
         raise ValueError(f'{cfg.model.head.loss.type} has no ratio: give one by --ratio')
-    check_ratio(ratio)
+    check_number('ratio', ratio, high=1.0, open_low=True)
     return ratio
 
 

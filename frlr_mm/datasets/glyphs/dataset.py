@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -91,8 +91,8 @@ class GlyphDataset(BaseDataset):
         seed: int = 0,
         task: str = 'categories',
         data_root: str = 'data/glyphs',
-        faces: Optional[Sequence[str]] = None,
-        metainfo: Optional[dict] = None,
+        faces: Sequence[str] | None = None,
+        metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
         if task not in SPLITS:
@@ -193,7 +193,7 @@ class GlyphDataset(BaseDataset):
         found = attribute_names(self.characters[label], face)
         return dict(gt_score=np.array([name in found for name in self.CLASSES], np.float32))
 
-    def _load_images(self, num_images: int) -> Optional[np.ndarray]:
+    def _load_images(self, num_images: int) -> np.ndarray | None:
         if not self.cache_file.is_file():
             return None
         try:

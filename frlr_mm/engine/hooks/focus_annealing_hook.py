@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -11,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from frlr_mm.functional.common import check_number
+from frlr_mm._checks import check_number
 from frlr_mm.models.losses import FocusRectifiedLoss
 
 PARAMS = ('ratio', 'gamma', 'alpha')
@@ -65,7 +64,7 @@ class FocusAnnealingHook(Hook):
         schedule: str = 'exponential',
         by_epoch: bool = True,
         begin: int = 0,
-        end: Optional[int] = None,
+        end: int | None = None,
         convert_to_iter_based: bool = True,
     ) -> None:
         if param not in PARAMS:
@@ -134,7 +133,7 @@ class FocusAnnealingHook(Hook):
             self._set_value(runner, runner.epoch, runner.max_epochs)
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Set the value of the iteration."""
         if self.by_iter:

@@ -1,7 +1,5 @@
 """Start a classifier from the label frequencies of its training data."""
 
-from typing import Optional
-
 import numpy as np
 import torch
 from mmengine.hooks import Hook
@@ -87,7 +85,7 @@ def find_classifier(model: nn.Module) -> tuple[str, nn.Linear]:
     Raises:
         ValueError: If there is none, or it has no bias.
     """
-    head: Optional[nn.Module] = getattr(model, 'head', None)
+    head: nn.Module | None = getattr(model, 'head', None)
     layers = [
         (name, module)
         for name, module in (head.named_modules() if head is not None else ())
