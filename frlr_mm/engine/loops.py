@@ -171,15 +171,15 @@ class SeededEpochTrainLoop(EpochBasedTrainLoop):
     def _go_on(self, before: int, length: int) -> None:
         done = min(max(self._iter - self._epoch * before, 0), before) / before
         rest = round(done * length)
-        self._iter = self._epoch * length + rest
+        self._iter: int = self._epoch * length + rest
         self._schedules.replay(self.runner, self._epoch, length, rest)
         self.runner.optim_wrapper.initialize_count_status(
             self.runner.model, self._iter, self._max_iters
         )
         print_log(
-            f'The checkpoint is of epochs of {before} iterations, now they have {length}: training '
-            f'goes on in epoch {self._epoch + 1}, after {done:.0%} of its images, with the '
-            'learning rate of the config at that point',
+            f'The checkpoint is of epochs of {before} iterations, now they have {length}: '
+            f'training goes on in epoch {self._epoch + 1}, after {done:.0%} of its images, with '
+            'the learning rate of the config at that point',
             'current',
             logging.WARNING,
         )

@@ -1,5 +1,6 @@
 """Runs that are resumed under another set-up: batch size, processes, number of images."""
 
+import contextlib
 import uuid
 
 import pytest
@@ -100,10 +101,8 @@ def make_runner(work_dir, record, num=180, batch_size=5, by_epoch=True, **kwargs
 def train(work_dir, stop_at=None, **kwargs):
     record = Record(stop_at)
     runner = make_runner(work_dir, record, **kwargs)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         runner.train()
-    except KeyboardInterrupt:
-        pass
     return record.rows
 
 
