@@ -36,6 +36,7 @@ def apply() -> None:
     load_urls_weights_only()
     keep_checkpoints_from_running_code()
     write_files_atomically()
+    keep_unknown_labels_in_mixed_images()
 
 
 def ignore_known_warnings() -> None:
@@ -215,3 +216,27 @@ def write_files_atomically() -> None:
     """
     register_backend('local', AtomicLocalBackend, force=True, prefixes='')
     mmengine.fileio.io.backend_instances.clear()  # those made before, of the old class
+
+
+def keep_unknown_labels_in_mixed_images() -> None:
+    """Let a label that is unknown (below 0) in one of two mixed images be unknown in the mixture.
+
+    mmpretrain's batch augmentations average labels, and a -1 with them, into soft targets that
+    nobody gave. NaN takes its place while they do, since it survives any average. Can go when they
+    know unknown labels.
+    """
+    from mmpretrain.models import RandomBatchAugment  # not before the rest is mended
+
+    original = RandomBatchAugment.__call__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def call(
+        self: Any, batch_input: torch.Tensor, batch_score: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        score = batch_score.float().masked_fill(batch_score < 0, torch.nan)
+        inputs, score = original(self, batch_input, score)
+        return inputs, score.nan_to_num(-1.0)
+
+    RandomBatchAugment.__call__ = call

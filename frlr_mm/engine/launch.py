@@ -27,9 +27,11 @@ from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
 from ..compat import ignore_known_log_lines
 from ..datasets.transforms import UnreadableImageError
+from ..models.losses import FocusRectifiedLoss
 from .checkpoints import find_damage, find_latest_whole_checkpoint, read_meta
 from .cpu import adapt_config_to_cpu
 from .hooks.finite_loss_hook import NonFiniteLossError
@@ -182,8 +184,31 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _resolve_resume(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     ignore_known_log_lines(runner.logger)
+    if training:
+        _refuse_tasks_without_labels(runner)
     _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
     return runner
+
+
+def _refuse_tasks_without_labels(runner: Runner) -> None:
+    """Raise a ValueError where ranks could call the losses of dense labels unlike often.
+
+    Each call adds up normalisers over the ranks, and MultiTaskHead leaves a task out where a
+    rank's batch has no label of it: sums of different tasks would meet.
+    """
+    if runner.world_size == 1:
+        return
+    for module in runner.model.modules():
+        tasks = module.task_heads.items() if isinstance(module, MultiTaskHead) else ()
+        for name, head in tasks:
+            loss = getattr(head, 'loss_module', None)
+            if isinstance(head, MultiLabelClsHead) and isinstance(loss, FocusRectifiedLoss):
+                raise ValueError(
+                    f'Expected one process where MultiTaskHead trains the multi-label task '
+                    f'{name!r} with {type(loss).__name__}, whose normalisers every rank has to '
+                    f'add up in each iteration, but got {runner.world_size}: take stock '
+                    'CrossEntropyLoss(use_sigmoid=True) for that task, or one process'
+                )
 
 
 def read_config(path: str) -> Config:
