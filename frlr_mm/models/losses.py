@@ -32,8 +32,8 @@ class FocusRectifiedLoss(nn.Module):
         self,
         reduction: str,
         loss_weight: float,
-        class_weight: Optional[Sequence[float]],
-        pos_weight: Optional[Sequence[float]],
+        class_weight: Union[float, Sequence[float], None],
+        pos_weight: Union[float, Sequence[float], None],
     ) -> None:
         super().__init__()
         check_reduction('reduction', reduction)
@@ -43,9 +43,14 @@ class FocusRectifiedLoss(nn.Module):
         self._register_class_factor('class_weight', class_weight)
         self._register_class_factor('pos_weight', pos_weight)
 
-    def _register_class_factor(self, name: str, values: Optional[Sequence[float]]) -> None:
+    def _register_class_factor(
+        self, name: str, values: Union[float, Sequence[float], None]
+    ) -> None:
         factor = None
-        if values is not None:
+        if isinstance(values, (int, float)):
+            check_number(name, values)
+            factor = torch.tensor(float(values))
+        elif values is not None:
             for i, value in enumerate(values):
                 check_number(f'{name}[{i}]', value)
             factor = torch.tensor([float(value) for value in values])
@@ -102,7 +107,7 @@ class FocusRectifiedLoss(nn.Module):
             label,
             weight=weight,
             avg_factor=avg_factor,
-            **self._function_args(reduction_override),
+            **self._function_args(reduction_override, cls_score.shape[-1]),
         )
         return self.loss_weight * loss
 
@@ -143,16 +148,20 @@ class FocusRectifiedLoss(nn.Module):
             label,
             sample_weight=weight,
             avg_factor=avg_factor,
-            **self._function_args(reduction_override),
+            **self._function_args(reduction_override, fc_weight.shape[0]),
         )
         return self.loss_weight * loss
 
-    def _function_args(self, reduction_override: Optional[str]) -> dict:
+    @staticmethod
+    def _expand(factor: Any, num_classes: int) -> Optional[Tensor]:
+        return factor.expand(num_classes) if factor is not None and factor.ndim == 0 else factor
+
+    def _function_args(self, reduction_override: Optional[str], num_classes: int) -> dict:
         if reduction_override is not None:
             check_reduction('reduction_override', reduction_override)
         return dict(
-            class_weight=self.class_weight,
-            pos_weight=self.pos_weight,
+            class_weight=self._expand(self.class_weight, num_classes),
+            pos_weight=self._expand(self.pos_weight, num_classes),
             reduction=reduction_override or self.reduction,
         )
 
@@ -198,8 +207,8 @@ class HSLRLoss(FocusRectifiedLoss):
         ratio: float = 0.1,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
-        class_weight: Optional[Sequence[float]] = None,
-        pos_weight: Optional[Sequence[float]] = None,
+        class_weight: Union[float, Sequence[float], None] = None,
+        pos_weight: Union[float, Sequence[float], None] = None,
     ) -> None:
         super().__init__(reduction, loss_weight, class_weight, pos_weight)
         check_alpha(alpha)
@@ -261,8 +270,8 @@ class SSLRLoss(FocusRectifiedLoss):
         gamma: float = 0.25,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
-        class_weight: Optional[Sequence[float]] = None,
-        pos_weight: Optional[Sequence[float]] = None,
+        class_weight: Union[float, Sequence[float], None] = None,
+        pos_weight: Union[float, Sequence[float], None] = None,
     ) -> None:
         super().__init__(reduction, loss_weight, class_weight, pos_weight)
         check_alpha(alpha)
