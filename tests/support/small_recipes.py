@@ -22,7 +22,10 @@ IMAGE_SIZE = 32
 def _write_deepfashion(root: Path) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.choice((1, -1, 0), (12, 1000), p=(0.01, 0.94, 0.05))
-    write_images(root, write_coarse(root, coarse))
+    # The fine annotation lists some of the same images; sizes alternate in each split.
+    names = write_coarse(root, coarse)
+    write_images(root, names[::2])
+    write_images(root, names[1::2], size=(50, 36))
     write_fine(root, rng.choice((1, 0), (4, 26)))
 
 
@@ -52,6 +55,13 @@ def write_data(dataset_type: str, folder: Path) -> Path:
         root.mkdir()
         WRITERS[dataset_type](root)
     return root
+
+
+def image_size(dataset_type: str) -> tuple[int, int]:
+    """Return height and width of what a network gets."""
+    if dataset_type in RENUMBERED:
+        return 2 * IMAGE_SIZE, IMAGE_SIZE
+    return (64, 64) if dataset_type == 'TinyImageNet' else (IMAGE_SIZE, IMAGE_SIZE)
 
 
 def load_cifar(dataset) -> list:
@@ -134,10 +144,13 @@ def _shrink_model(model) -> None:
 
 
 class Watch(Hook):
-    """Keep the model as the first step finds it and the shapes of the labels, and stop early."""
+    """Keep what the first step finds, labels' shapes and images' sizes; stop after an epoch."""
 
     def before_train(self, runner):
-        self.shapes = []
+        self.shapes, self.sizes = [], set()
+        runner.model.backbone.register_forward_pre_hook(
+            lambda _, args: self.sizes.add(tuple(args[0].shape[-2:]))
+        )
         runner.model.head.loss_module.register_forward_pre_hook(
             lambda _, args: self.shapes.append(tuple(args[1].shape))
         )
