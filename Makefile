@@ -26,7 +26,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(STAMP)
-	$(BIN)/python -m pip install --quiet --requirement requirements/fuzz.txt --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' --constraint constraints.txt
 	mkdir -p build/fuzz
 	@for reader in $$($(BIN)/python tests/fuzz/fuzz_readers.py --list); do \
 	    echo "$$reader: $(FUZZ_SECONDS) s"; \
@@ -37,12 +37,12 @@ fuzz: $(STAMP)
 
 install: $(STAMP)
 
-$(STAMP): setup.py constraints.txt $(wildcard requirements/*.txt)
+$(STAMP): setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	    echo 'frlr_mm needs Python 3.10 to 3.13, but $(PYTHON) is' \
 	        "$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --editable '.[tests]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '.[mmpretrain,tests]' --constraint constraints.txt
 	@touch $@
 
 clean:

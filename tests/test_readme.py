@@ -18,21 +18,18 @@ COMMANDS += re.findall(r'`(python tools/[^`]+)`', README)
 
 def test_config_of_five_lines(tmp_path):
     five_lines, annealed = PYTHON[:2]
-    assert len(five_lines.splitlines()) == 5
+    base, imports, _, model, _ = five_lines.splitlines()
     path = tmp_path / 'config.py'
-    # The second piece goes in place of the loss of the first.
-    path.write_text(
-        '\n'.join([*five_lines.splitlines()[:-1], annealed, five_lines.splitlines()[-1]])
-    )
-    for text in (five_lines, path.read_text()):
+    # The second piece holds the two lines that HS-LR changes, the loss and the hooks.
+    for text in (five_lines, '\n'.join([base, imports, annealed, model])):
         path.write_text(text)
         cfg = Config.fromfile(path)
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             head = MODELS.build(cfg.model.head)
         assert type(head.loss_module).__name__ == cfg.loss.type
-        for hook in cfg.get('custom_hooks', []):
-            HOOKS.build(hook)
-    assert cfg.loss.type == 'HSLRLoss' and 'custom_hooks' in cfg
+        hooks = [type(HOOKS.build(hook)).__name__ for hook in cfg.custom_hooks]
+        assert hooks[0] == 'PriorBiasHook'
+    assert cfg.loss.type == 'HSLRLoss' and hooks[1:] == ['FocusAnnealingHook']
 
 
 def test_functions_without_mmengine():

@@ -1,19 +1,15 @@
 """Test a checkpoint: mmpretrain's options, on today's stack and on machines without a GPU too."""
 
-import pickle
-
 import mmengine
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 
 from frlr_mm.engine.launch import (
-    build_runner,
+    build_run,
     check_checkpoint,
     leave_process_group,
     load_stock_tool,
     one_line_errors,
-    one_line_faults,
-    read_config,
 )
 
 
@@ -25,14 +21,11 @@ def main() -> None:
         if args.out is None and args.out_item is not None:
             raise ValueError('--out-item needs --out, the file to write')
         check_checkpoint(args.checkpoint)
-        cfg = read_config(stock, args)
-        runner = build_runner(cfg)
-        _ = runner.test_loop
+        runner = build_run(stock, args, training=False)
 
     if args.out and args.out_item in ('pred', None):
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    # A checkpoint may be refused, a disk may be full.
-    with one_line_errors((pickle.UnpicklingError,)), one_line_faults(runner.work_dir):
+    with one_line_errors(runner.work_dir):
         metrics = runner.test()
         if args.out and args.out_item == 'metrics' and is_main_process():
             mmengine.dump(metrics, args.out)

@@ -54,7 +54,7 @@ class LabelCounts:
 
 
 def count_labels(dataset: Any, num_classes: int, task: str | None = None) -> LabelCounts:
-    """Count the labels of a data set; no image is read.
+    """Count the labels of a data set without reading its images.
 
     Annotations are read one by one and none is kept: a million single labels take some seconds.
 
@@ -71,7 +71,7 @@ def count_labels(dataset: Any, num_classes: int, task: str | None = None) -> Lab
 
     Raises:
         TypeError: If the data set shows no annotations.
-        ValueError: If an image has no label, or one that does not fit C classes.
+        ValueError: If an image lacks a label, or has one that does not fit C classes.
     """
     name = type(dataset).__name__
     get_info = getattr(dataset, 'get_data_info', None)

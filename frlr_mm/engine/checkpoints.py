@@ -1,18 +1,20 @@
-"""Files that are whole or not there: how checkpoints are written and which one is resumed."""
+"""Checkpoints that are whole or not there: how they are written and which one is resumed."""
 
 import logging
+import math
 import os
 import pickle
 import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Optional, Union
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.fileio import LocalBackend
 from mmengine.logging import print_log
+
+from .files import replacing
 
 # What a checkpoint of this name is resumed from, besides those of CheckpointHook.
 INTERRUPTED = 'interrupted.pth'
@@ -23,35 +25,29 @@ _NAMES = re.compile(r'((epoch|iter)_\d+|interrupted)\.pth')
 class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, which others see whole or not at all.
 
-    A file is written as ``<name>.tmp`` and renamed. What a killed process leaves under that name
-    is overwritten by the next one; where writing fails, it is removed. Each rank has a name of its
-    own, since mmengine dumps some files on all of them.
+    Each rank writes under a name of its own, since mmengine dumps some files on all of them.
     """
 
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+    def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes to a file."""
         path = os.path.realpath(filepath)
-        renamed = not os.path.exists(path) or os.path.isfile(path)  # else /dev/stdout, a pipe
-        written = f'{path}.tmp{get_rank() or ""}' if renamed else path
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
-            with open(written, 'wb') as file:
-                file.write(obj)
-            if renamed:
-                os.replace(written, path)
-        except BaseException as error:
-            if renamed:
-                Path(written).unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:
+            if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
+                Path(path).write_bytes(obj)
+                return
+            with replacing(path, writer=str(get_rank())) as partial:
+                partial.write_bytes(obj)
+        except OSError as error:
+            if error.filename is None:
                 raise OSError(error.errno, error.strerror, str(filepath)) from error
             raise
 
-    def put_text(self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8') -> None:
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text to a file."""
         self.put(obj.encode(encoding), filepath)
 
 
-def find_damage(path: Union[str, Path]) -> Optional[str]:
+def find_damage(path: str | Path) -> str | None:
     """Return what is wrong with a file of ``torch.save``, or None where it is whole.
 
     A checkpoint is a zip archive: its directory comes last and holds a checksum of each entry, so
@@ -69,41 +65,27 @@ def find_damage(path: Union[str, Path]) -> Optional[str]:
     return None if entry is None else f'damaged at {entry}'
 
 
-def find_latest_whole_checkpoint(work_dir: str) -> Optional[str]:
-    """Return the newest checkpoint of a training that is whole; warn of newer ones that are not.
+def find_latest_whole_checkpoint(work_dir: str) -> str | None:
+    """Return the whole checkpoint of a run that is furthest in training; warn of damaged ones.
 
     Looked for in ``work_dir`` and in the folder of the file that its ``last_checkpoint`` names.
-    That file is the newest, unless one is both later by the clock and further in training: a clock
-    may jump, an older run may have left its checkpoints, and a kill may come before the name is
-    written.
 
     Args:
-        work_dir (str): The folder of the training.
+        work_dir (str): The folder of the run.
 
     Returns:
         str, optional: None where there is none.
     """
-    folders = [Path(work_dir)]
-    try:
-        named = Path(Path(work_dir, 'last_checkpoint').read_text().strip())
-    except (OSError, UnicodeDecodeError):
-        named = None
-    if named is not None and named.parent.is_dir() and not named.parent.samefile(work_dir):
-        folders.append(named.parent)
-    found = {
-        path
-        for folder in folders
-        for path in folder.glob('*.pth')
-        if path.is_file() and _NAMES.fullmatch(path.name)
+    iterations = {
+        path: read_meta(path).get(
+            'iter', math.inf
+        )  # a cut-off file does not say; look at it first
+        for path in _list_checkpoints(Path(work_dir))
+        if path.is_file()
     }
-    if named is not None and named.is_file() and named.parent in folders[1:]:
-        found.add(named)  # with a name of the user's own
-    ordered = sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
-    last = next((path for path in ordered if named and _is_same(path, named)), None)
-    if last is not None and find_damage(last) is None:
-        later = [path for path in ordered[: ordered.index(last)] if _is_further(path, last)]
-        ordered = [*later, last]
-    for path in ordered:
+    # The number in the name decides between two that say the same.
+    order = sorted(iterations, key=lambda path: (iterations[path], _number(path)), reverse=True)
+    for path in order:
         damage = find_damage(path)
         if damage is None:
             return str(path)
@@ -115,18 +97,38 @@ def find_latest_whole_checkpoint(work_dir: str) -> Optional[str]:
     return None
 
 
-def _is_same(path: Path, named: Path) -> bool:
-    return named.is_file() and path.samefile(named)
+def _number(path: Path) -> int:
+    return int(re.sub(r'\D', '', path.stem) or 0)
 
 
-def _is_further(path: Path, last: Path) -> bool:
-    """Tell whether a checkpoint has more iterations, or is damaged, which is worth a warning."""
-    return find_damage(path) is not None or _read_iteration(path) > _read_iteration(last)
+def _list_checkpoints(work_dir: Path) -> set[Path]:
+    folders = [work_dir]
+    found = set()
+    try:
+        named = Path((work_dir / 'last_checkpoint').read_text().strip())
+    except (OSError, UnicodeDecodeError):
+        named = None
+    if named is not None and named.parent.is_dir() and not named.parent.samefile(work_dir):
+        folders.append(named.parent)
+        found.add(named)  # with a name of the user's own, perhaps
+    for folder in folders:
+        found |= {path for path in folder.glob('*.pth') if _NAMES.fullmatch(path.name)}
+    return found
 
 
-def _read_iteration(path: Path) -> int:
+def read_meta(path: str | Path) -> dict:
+    """Return what mmengine notes in a checkpoint: 'iter', 'epoch', 'seed' and more.
+
+    Args:
+        path (str | Path): The checkpoint.
+
+    Returns:
+        dict: Empty where the file is damaged, or refused because it can run code: both are said
+        where it is loaded.
+    """
     try:
         checkpoint = torch.load(path, 'cpu', mmap=True, weights_only=True)
-    except pickle.UnpicklingError:
-        return -1  # refused, with an explanation, if it is loaded
-    return checkpoint.get('meta', {}).get('iter', -1)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError):
+        return {}
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    return meta if isinstance(meta, dict) else {}

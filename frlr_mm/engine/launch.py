@@ -16,19 +16,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Optional
 
 import mmpretrain
-import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
+from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..compat import adapt_config_to_cpu, ignore_known_log_lines
+from .. import registration  # noqa: F401 (what a config names has to be there)
+from ..compat import ignore_known_log_lines
 from ..datasets.transforms import UnreadableImageError
-from .checkpoints import find_damage, find_latest_whole_checkpoint
+from .checkpoints import find_damage, find_latest_whole_checkpoint, read_meta
+from .cpu import adapt_config_to_cpu
 from .hooks.finite_loss_hook import NonFiniteLossError
 from .hooks.unreadable_images_hook import RECORD
 
@@ -45,17 +46,70 @@ _FURTHER_FIELDS = {
     'tta_model',
     'tta_pipeline',
 }
-# What building a run from a wrong config raises, here and upstream.
+# In default_hooks, where `--cfg-options default_hooks.finite_loss=None` turns one off.
+_FAULT_HOOKS = dict(
+    preemption=dict(type='PreemptionHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+)
+# What a wrong config, path or option raises, here and upstream (which checks by assertions), while
+# a run is read and built.
 _CONFIG_ERRORS = (
     OSError,
     ImportError,
-    KeyError,
+    SyntaxError,
+    LookupError,
     TypeError,
     ValueError,
-    AttributeError,
     AssertionError,
-    RuntimeError,
+    ConfigParsingError,
 )
+# What is nobody's bug in a run that is under way: a refused checkpoint, a loss, an image.
+_RUN_ERRORS = (pickle.UnpicklingError, NonFiniteLossError, UnreadableImageError)
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_IMAGE_ERROR = f'{UnreadableImageError.__module__}.{UnreadableImageError.__qualname__}'
+
+
+@contextmanager
+def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
+    """End the program with one line where the user is to mend something; bugs keep tracebacks.
+
+    Around what reads and builds a run, that is all that a wrong config, path or option raises.
+    Around the run itself, with ``work_dir``, it is a refused checkpoint, a loss that is not
+    finite, an unreadable image and a disk that does not take a file. With the environment variable
+    ``FRLR_TRACEBACK=1`` every error keeps its traceback.
+
+    Args:
+        work_dir (str, optional): Where a run that is under way writes; it is named where an error
+            names no file. None stands for reading and building. Defaults to None.
+    """
+    try:
+        yield
+    except (*_CONFIG_ERRORS, *_RUN_ERRORS, AttributeError) as error:
+        line = _describe_error(error, work_dir)
+        if line is None or os.environ.get('FRLR_TRACEBACK') == '1':
+            raise
+        sys.exit(f'{Path(sys.argv[0]).name}: error: {line}')
+
+
+def _describe_error(error: Exception, work_dir: str | None) -> str | None:
+    """Return the line of an error, None for a bug."""
+    hint = ' (FRLR_TRACEBACK=1 shows where it comes from)'
+    if work_dir is None:
+        # An attribute that a config lacks, not one that a bug asked for.
+        of_config = isinstance(getattr(error, 'obj', None), dict)
+        if not isinstance(error, (*_CONFIG_ERRORS, *_RUN_ERRORS)) and not of_config:
+            return None
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        return (' '.join(str(text).split()) or type(error).__name__) + hint
+    if isinstance(error, OSError):
+        if error.errno not in _STORAGE_ERRORS:
+            return None
+        where = '' if error.filename else f' (work directory: {work_dir})'
+        hint = f'{where}; what was written before is kept'
+    elif not isinstance(error, _RUN_ERRORS):
+        return None
+    # A worker of a data loader hands its error on with the traceback before it.
+    return str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ') + hint
 
 
 def load_stock_tool(name: str) -> ModuleType:
@@ -97,63 +151,60 @@ class _CheckedDictAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-@contextmanager
-def one_line_errors(errors: Optional[tuple[type[Exception], ...]] = None) -> Iterator[None]:
-    """End the program with one line where a config, a path or an option is wrong.
-
-    Only what reads and builds a run belongs inside; training keeps its tracebacks. With the
-    environment variable ``FRLR_TRACEBACK=1`` these keep theirs as well.
+def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Runner:
+    """Read the config of a run, change it in this order, and build its runner.
 
     Args:
-        errors (tuple[type[Exception], ...], optional): The errors that end in one line; None are
-            all that a wrong config raises. Defaults to None.
+        stock (ModuleType): From :func:`load_stock_tool`.
+        args (argparse.Namespace): What its ``parse_args`` returned.
+        training (bool): Whether the run trains.
+
+    Returns:
+        Runner: With its loops and data sets, so that missing data is an error here.
+
+    Raises:
+        FileNotFoundError: If the config, one of its bases or data is missing.
+        KeyError: If ``--cfg-options`` sets a top-level field that nothing reads.
+        ValueError: If the checkpoint to resume is not whole.
     """
-    expected = errors or _CONFIG_ERRORS
-    try:
-        yield
-    except expected as error:
-        if os.environ.get('FRLR_TRACEBACK') == '1':
-            raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        line = ' '.join(str(text).split()) or type(error).__name__
-        sys.exit(
-            f'{Path(sys.argv[0]).name}: error: {line} (FRLR_TRACEBACK=1 shows where it comes from)'
-        )
+    cfg = read_config(args.config)
+    check_cfg_options(cfg, args.cfg_options or {})
+    if training:
+        cfg.default_hooks = _FAULT_HOOKS | (cfg.get('default_hooks') or {})
+    cfg = stock.merge_args(cfg, args)
+    adapt_config_to_cpu(cfg)
+    if training:
+        _seed_by_iteration(cfg)
+        _record_unreadable_images(cfg)
+        _keep_two_checkpoints(cfg)
+        _resolve_resume(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    ignore_known_log_lines(runner.logger)
+    _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
+    return runner
+
+
+def read_config(path: str) -> Config:
+    """Read a config.
+
+    Args:
+        path (str): Its file.
+
+    Returns:
+        Config: What is in it.
+
+    Raises:
+        FileNotFoundError: If it or one of its bases does not exist.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'config not found: {path}')
+    return Config.fromfile(path)
 
 
 def check_checkpoint(path: str) -> None:
     """Raise a FileNotFoundError unless ``path`` is a file or names another storage (http...)."""
     if '://' not in path and not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint not found: {path}')
-
-
-def read_config(stock: ModuleType, args: argparse.Namespace) -> Config:
-    """Return the config of a run: the file, the options, what the machine demands.
-
-    Args:
-        stock (ModuleType): From :func:`load_stock_tool`.
-        args (argparse.Namespace): What its ``parse_args`` returned.
-
-    Returns:
-        Config: What Runner is built from.
-
-    Raises:
-        FileNotFoundError: If the config or one of its bases does not exist.
-        KeyError: If ``--cfg-options`` sets a top-level field that nothing reads.
-        ValueError: If the checkpoint to resume is not whole.
-    """
-    if not os.path.isfile(args.config):
-        raise FileNotFoundError(f'config not found: {args.config}')
-    cfg = Config.fromfile(args.config)
-    check_cfg_options(cfg, args.cfg_options or {})
-    if hasattr(args, 'resume'):  # the options of training
-        add_hooks(cfg)
-    cfg = stock.merge_args(cfg, args)
-    adapt_config_to_cpu(cfg)
-    if hasattr(args, 'resume'):
-        adapt_training(cfg)
-        resolve_resume(cfg)
-    return cfg
 
 
 def check_cfg_options(cfg: Config, options: dict) -> None:
@@ -167,58 +218,12 @@ def check_cfg_options(cfg: Config, options: dict) -> None:
             raise KeyError(f'--cfg-options {key}: the config has no field {field!r}{hint}')
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config as the stock command lines do."""
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    ignore_known_log_lines(runner.logger)
-    return runner
+def _seed_by_iteration(cfg: Config) -> None:
+    """Let a resumed run repeat the one that was interrupted, bit for bit.
 
-
-def leave_process_group() -> None:
-    """End what the processes of a run share, once it is done.
-
-    Left to the interpreter's exit, the threads of a process group may still run when their owner
-    goes, and the process aborts after all its work.
+    By the seeded loops and ``init_worker``, unless the config names others. In deterministic mode
+    workers do not persist in training: their random numbers depend on when they were started.
     """
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
-# In default_hooks, where `--cfg-options default_hooks.finite_loss.max_skips=3` changes one and
-# `default_hooks.finite_loss=None` turns it off.
-HOOKS = dict(
-    preemption=dict(type='PreemptionHook'),
-    finite_loss=dict(type='FiniteLossHook'),
-)
-_IMAGE_ERROR = f'{UnreadableImageError.__module__}.{UnreadableImageError.__qualname__}'
-_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-
-
-def add_hooks(cfg: Config) -> None:
-    """Add the hooks of this module to a config that does not set them.
-
-    Args:
-        cfg (Config): Changed in place.
-    """
-    hooks = cfg.get('default_hooks') or {}
-    cfg.default_hooks = HOOKS | hooks
-
-
-def adapt_training(cfg: Config) -> None:
-    """Set what makes a resumed training repeat the one that was interrupted.
-
-    - The seeded loops in place of mmengine's, unless the config names one.
-    - ``init_worker`` for the workers of data loaders, unless the config names another.
-    - In deterministic mode no persistent workers in training, whose random numbers depend on when
-      they were started.
-    - For each LoadCheckedImage in training, a file to note what it skips, and a hook to show it.
-    - One checkpoint more where one is kept: mmengine deletes the old before it writes the new.
-
-    Args:
-        cfg (Config): The config of a run; changed in place.
-    """
-    atexit.unregister(_end_workers)
-    atexit.register(_end_workers)
     train_cfg = cfg.get('train_cfg')
     if train_cfg is not None and 'type' not in train_cfg:
         by_epoch = train_cfg.pop('by_epoch', True)
@@ -228,22 +233,25 @@ def adapt_training(cfg: Config) -> None:
             cfg[name].setdefault('worker_init_fn', dict(type='init_worker'))
     if (cfg.get('randomness') or {}).get('deterministic') and cfg.get('train_dataloader'):
         cfg.train_dataloader.persistent_workers = False
-    for transform in _find_dicts(cfg.get('train_dataloader'), 'LoadCheckedImage'):
-        transform.setdefault('record', str(Path(cfg.work_dir, RECORD)))
-        cfg.default_hooks.setdefault('unreadable', dict(type='UnreadableImagesHook'))
-    checkpoint = cfg.default_hooks.get('checkpoint')
-    if checkpoint is not None and checkpoint.get('max_keep_ckpts') == 1:
-        checkpoint.max_keep_ckpts = 2
-        print_log('Two checkpoints are kept: one while the other is written', 'current')
+    # Workers that outlive signals, as those of `init_worker`, have to be ended.
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
 
 
 def _end_workers() -> None:
-    """End the workers of a failed training: Python waits for them, and they ignore SIGTERM."""
+    """End the workers of a failed run: Python waits for them, and they ignore SIGTERM."""
     # torch's own handler would raise at each worker that is killed.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
+
+
+def _record_unreadable_images(cfg: Config) -> None:
+    """Give each LoadCheckedImage in training a file to note what it skips, and show it."""
+    for transform in _find_dicts(cfg.get('train_dataloader'), 'LoadCheckedImage'):
+        transform.setdefault('record', str(Path(cfg.work_dir, RECORD)))
+        cfg.default_hooks.setdefault('unreadable', dict(type='UnreadableImagesHook'))
 
 
 def _find_dicts(cfg: object, kind: str) -> Iterator[dict]:
@@ -257,23 +265,25 @@ def _find_dicts(cfg: object, kind: str) -> Iterator[dict]:
             yield from _find_dicts(each, kind)
 
 
-def resolve_resume(cfg: Config) -> None:
+def _keep_two_checkpoints(cfg: Config) -> None:
+    """Keep two where one is to be kept: mmengine deletes the old before it writes the new."""
+    checkpoint = cfg.default_hooks.get('checkpoint')
+    if checkpoint is not None and checkpoint.get('max_keep_ckpts') == 1:
+        checkpoint.max_keep_ckpts = 2
+        print_log('Two checkpoints are kept: one while the other is written', 'current')
+
+
+def _resolve_resume(cfg: Config) -> None:
     """Set the checkpoint that ``resume`` goes on from: the one named, or the newest whole one.
 
     Without any, training starts from the beginning. Where the config has no seed, that of the
     checkpoint is taken, so that the order of the data stays the same.
-
-    Args:
-        cfg (Config): The config of a run; changed in place.
-
-    Raises:
-        ValueError: If the checkpoint that was named is not whole.
     """
     if not cfg.get('resume'):
         return
     if cfg.get('load_from') is None:
-        path = find_latest_whole_checkpoint(cfg.work_dir)
-        if path is None:
+        cfg.load_from = find_latest_whole_checkpoint(cfg.work_dir)
+        if cfg.load_from is None:
             cfg.resume = False
             print_log(
                 f'No whole checkpoint in {cfg.work_dir}: training starts from the beginning',
@@ -281,42 +291,22 @@ def resolve_resume(cfg: Config) -> None:
                 level=logging.WARNING,
             )
             return
-        cfg.load_from = path
     elif '://' in cfg.load_from:
         return
-    else:
-        damage = find_damage(cfg.load_from)
-        if damage is not None:
-            raise ValueError(f'checkpoint {cfg.load_from} is {damage}')
+    elif damage := find_damage(cfg.load_from):
+        raise ValueError(f'checkpoint {cfg.load_from} is {damage}')
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:
-        try:
-            checkpoint = torch.load(cfg.load_from, 'cpu', mmap=True, weights_only=True)
-        except pickle.UnpicklingError:
-            return  # refused with an explanation where the runner loads it
-        seed = checkpoint.get('meta', {}).get('seed')
+        seed = read_meta(cfg.load_from).get('seed')
         if seed is not None:
             cfg.randomness = dict(randomness) | dict(seed=seed)
 
 
-@contextmanager
-def one_line_faults(work_dir: str) -> Iterator[None]:
-    """End the program with one line where a loss is not finite, or a file no image or not written.
+def leave_process_group() -> None:
+    """End what the processes of a run share, once it is done.
 
-    The line names ``work_dir`` where the error names no file. Other errors of a training keep
-    their tracebacks, as do these with ``FRLR_TRACEBACK=1``.
+    Left to the interpreter's exit, the threads of a process group may still run when their owner
+    goes, and the process aborts after all its work.
     """
-    try:
-        yield
-    except (NonFiniteLossError, UnreadableImageError, OSError) as error:
-        hint = ''
-        if isinstance(error, OSError):
-            if error.errno not in _STORAGE_ERRORS:
-                raise
-            where = '' if error.filename else f' (work directory: {work_dir})'
-            hint = f'{where}; what was written before is kept'
-        if os.environ.get('FRLR_TRACEBACK') == '1':
-            raise
-        # A worker of a data loader hands its error on with the traceback before it.
-        line = str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ')
-        sys.exit(f'{Path(sys.argv[0]).name}: error: {line}{hint}')
+    if dist.is_initialized():
+        dist.destroy_process_group()

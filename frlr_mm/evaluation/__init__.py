@@ -1,5 +1,6 @@
 """Metrics that mmpretrain lacks."""
 
+from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .attribute_metric import AttributeMetric
 from .reid_metric import ReIDMetric
 

@@ -1,14 +1,14 @@
 """Metrics of attribute prediction: pooled recall@k, mAP, CF1 and OF1."""
 
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from frlr_mm.functional.common import check_number
+from frlr_mm._checks import check_number
 
 # What is ranked at a time: the ranks of 40,000 images x 1,000 attributes take 320 MB.
 _ROWS = 4096
@@ -141,10 +141,10 @@ class AttributeMetric(BaseMetric):
 
     def __init__(
         self,
-        topk: Union[int, Sequence[int]] = (3, 5),
+        topk: int | Sequence[int] = (3, 5),
         thr: float = 0.5,
         collect_device: str = 'cpu',
-        prefix: Optional[str] = None,
+        prefix: str | None = None,
     ) -> None:
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for k in topk:

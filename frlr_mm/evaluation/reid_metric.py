@@ -1,7 +1,7 @@
 """Single-query retrieval of persons as a registered metric."""
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class ReIDMetric(BaseMetric):
         self,
         topk: Sequence[int] = (1, 5, 10, 20),
         collect_device: str = 'cpu',
-        prefix: Optional[str] = None,
+        prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.topk = tuple(topk)

@@ -1,5 +1,6 @@
 """Registered modules."""
 
+from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .heads import BNNeckHead, FusedLinearClsHead
 from .losses import HSLRLoss, SSLRLoss
 

@@ -1,85 +1,76 @@
 """HS-LR and SS-LR as registered modules, with the contract of stock mmpretrain losses."""
 
-from collections.abc import Sequence
-from typing import Any, Optional, Union
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from frlr_mm.functional.common import Alpha, check_alpha, check_number, check_reduction
-from frlr_mm.functional.fused_linear import fused_linear_hs_lr_loss, fused_linear_ss_lr_loss
-from frlr_mm.functional.hs_lr import check_ratio, hs_lr_loss
-from frlr_mm.functional.ss_lr import ss_lr_loss
+from .._checks import check_choice, check_number
+from ..functional import (
+    fused_linear_hs_lr_loss,
+    fused_linear_ss_lr_loss,
+    hs_lr_loss,
+    ss_lr_loss,
+)
+from ..functional._inputs import REDUCTIONS, Alpha, AvgFactor, Terms
+
+ClassFactor = float | Sequence[float] | None
 
 
 class FocusRectifiedLoss(nn.Module):
     """Base class: what the two losses are built with and called with.
 
-    A subclass names its function and that function's own parameters, which it keeps as attributes
-    so that :class:`~frlr_mm.engine.hooks.FocusAnnealingHook` can move them.
+    A subclass names its functions and their own parameters, which are attributes, so that
+    :class:`~frlr_mm.engine.hooks.FocusAnnealingHook` can move them.
 
     Args:
+        alpha (float | 'sum'): The weight of the negative term, >= 0.
         reduction (str): 'none', 'mean' or 'sum'.
         loss_weight (float): A factor for the loss, >= 0.
-        class_weight (Sequence[float], optional): A factor for both terms of each class (C,).
-        pos_weight (Sequence[float], optional): A factor for the positive term of each class (C,).
+        class_weight (float | Sequence[float], optional): A factor for both terms of each class,
+            one number for all or (C,).
+        pos_weight (float | Sequence[float], optional): A factor for the positive term of each
+            class, one number for all or (C,).
+
+    Raises:
+        TypeError: If a number is not one.
+        ValueError: If a number or ``reduction`` is out of range.
     """
 
-    focus_params: tuple[str, ...] = ()
+    focus_params: tuple[str, ...]
+    function: Any
+    fused_function: Any
 
     def __init__(
         self,
+        alpha: Alpha,
         reduction: str,
         loss_weight: float,
-        class_weight: Union[float, Sequence[float], None],
-        pos_weight: Union[float, Sequence[float], None],
+        class_weight: ClassFactor,
+        pos_weight: ClassFactor,
     ) -> None:
         super().__init__()
-        check_reduction('reduction', reduction)
+        check_choice('reduction', reduction, REDUCTIONS)
+        Terms(alpha)  # checks it
         check_number('loss_weight', loss_weight)
+        self.alpha = alpha
         self.reduction = reduction
         self.loss_weight = loss_weight
-        self._register_class_factor('class_weight', class_weight)
-        self._register_class_factor('pos_weight', pos_weight)
-
-    def _register_class_factor(
-        self, name: str, values: Union[float, Sequence[float], None]
-    ) -> None:
-        factor = None
-        if isinstance(values, (int, float)):
-            check_number(name, values)
-            factor = torch.tensor(float(values))
-        elif values is not None:
-            for i, value in enumerate(values):
-                check_number(f'{name}[{i}]', value)
-            factor = torch.tensor([float(value) for value in values])
-        # A buffer follows the model to its device once, not at every step. It is no part of the
-        # weights: checkpoints stay those of the stock recipe.
-        self.register_buffer(name, factor, persistent=False)
-
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
-        """Call the loss's function with the module's own parameters."""
-        raise NotImplementedError
-
-    def fused_loss_function(
-        self,
-        features: Tensor,
-        fc_weight: Tensor,
-        fc_bias: Optional[Tensor],
-        label: Tensor,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Call the function of the loss fused with a linear classifier."""
-        raise NotImplementedError
+        self.class_weight = _check_class_factor('class_weight', class_weight)
+        self.pos_weight = _check_class_factor('pos_weight', pos_weight)
+        # Tensors of the two, by number of classes and device: made once, not at every step. They
+        # are not buffers, which a model that is built on the meta device would lose.
+        self._factors: dict[tuple, Tensor] = {}
 
     def forward(
         self,
         cls_score: Tensor,
         label: Tensor,
-        weight: Optional[Tensor] = None,
-        avg_factor: Union[int, float, Tensor, None] = None,
-        reduction_override: Optional[str] = None,
+        weight: Tensor | None = None,
+        avg_factor: AvgFactor = None,
+        reduction_override: str | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Compute the loss.
@@ -99,27 +90,22 @@ class FocusRectifiedLoss(nn.Module):
             Tensor: float32, or float64 for float64 logits: (N,) for 'none', else a scalar.
 
         Raises:
-            TypeError: If a number is none or a dtype does not fit.
+            TypeError: If a number is not one, or a dtype does not fit.
             ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
         """
-        loss = self.loss_function(
-            cls_score,
-            label,
-            weight=weight,
-            avg_factor=avg_factor,
-            **self._function_args(reduction_override, cls_score.shape[-1]),
-        )
+        arguments = self._arguments(cls_score, cls_score.shape[-1:], reduction_override)
+        loss = self.function(cls_score, label, weight=weight, avg_factor=avg_factor, **arguments)
         return self.loss_weight * loss
 
     def forward_fused(
         self,
         features: Tensor,
         fc_weight: Tensor,
-        fc_bias: Optional[Tensor],
+        fc_bias: Tensor | None,
         label: Tensor,
-        weight: Optional[Tensor] = None,
-        avg_factor: Union[int, float, Tensor, None] = None,
-        reduction_override: Optional[str] = None,
+        weight: Tensor | None = None,
+        avg_factor: AvgFactor = None,
+        reduction_override: str | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Compute the loss of a linear classifier without holding its logits.
@@ -138,32 +124,47 @@ class FocusRectifiedLoss(nn.Module):
             Tensor: float32, or float64 for float64 features: (N,) for 'none', else a scalar.
 
         Raises:
-            TypeError: If a number is none or a dtype does not fit.
+            TypeError: If a number is not one, or a dtype does not fit.
             ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
         """
-        loss = self.fused_loss_function(
+        arguments = self._arguments(features, fc_weight.shape[:1], reduction_override)
+        loss = self.fused_function(
             features,
             fc_weight,
             fc_bias,
             label,
             sample_weight=weight,
             avg_factor=avg_factor,
-            **self._function_args(reduction_override, fc_weight.shape[0]),
+            **arguments,
         )
         return self.loss_weight * loss
 
-    @staticmethod
-    def _expand(factor: Any, num_classes: int) -> Optional[Tensor]:
-        return factor.expand(num_classes) if factor is not None and factor.ndim == 0 else factor
-
-    def _function_args(self, reduction_override: Optional[str], num_classes: int) -> dict:
+    def _arguments(
+        self, like: Tensor, num_classes: Sequence[int], reduction_override: str | None
+    ) -> dict:
+        """Return what the module itself hands to its function."""
+        arguments: dict[str, Any] = {'reduction': self.reduction}
+        for name in self.focus_params:
+            arguments[name] = getattr(self, name)
         if reduction_override is not None:
-            check_reduction('reduction_override', reduction_override)
-        return dict(
-            class_weight=self._expand(self.class_weight, num_classes),
-            pos_weight=self._expand(self.pos_weight, num_classes),
-            reduction=reduction_override or self.reduction,
-        )
+            check_choice('reduction_override', reduction_override, REDUCTIONS)
+            arguments['reduction'] = reduction_override
+        for name, factor in (
+            ('class_weight', self.class_weight),
+            ('pos_weight', self.pos_weight),
+        ):
+            if factor is not None:
+                arguments[name] = self._factor(name, factor, like, num_classes)
+        return arguments
+
+    def _factor(
+        self, name: str, factor: float | tuple, like: Tensor, num_classes: Sequence[int]
+    ) -> Tensor:
+        key = (name, *num_classes, like.device)
+        if key not in self._factors:
+            values = torch.tensor(factor, dtype=torch.float32, device=like.device)
+            self._factors[key] = values if values.ndim else values.repeat(*num_classes)
+        return self._factors[key]
 
     def extra_repr(self) -> str:
         """Return the parameters that ``print(model)`` shows."""
@@ -171,13 +172,27 @@ class FocusRectifiedLoss(nn.Module):
         return ', '.join(f'{name}={getattr(self, name)!r}' for name in names)
 
 
+def _check_class_factor(name: str, values: Any) -> float | tuple[float, ...] | None:
+    if values is None:
+        return None
+    if isinstance(values, Tensor):
+        values = values.tolist()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        check_number(name, values)
+        return float(values)
+    values = tuple(values)
+    for i, value in enumerate(values):
+        check_number(f'{name}[{i}]', value)
+    return tuple(float(value) for value in values)
+
+
 @MODELS.register_module()
 class HSLRLoss(FocusRectifiedLoss):
     """Logistic regression with hard selection of the negative classes (HS-LR).
 
     See :func:`frlr_mm.functional.hs_lr_loss` for the equation. A small ``ratio`` from the first
-    step on hardly learns: start from the prior bias and anneal ``ratio`` by
-    :class:`~frlr_mm.engine.hooks.FocusAnnealingHook`.
+    step on learns less: start from the prior by :class:`~frlr_mm.engine.hooks.PriorBiasHook` and
+    anneal ``ratio`` by :class:`~frlr_mm.engine.hooks.FocusAnnealingHook`.
 
     Args:
         alpha (float | 'sum'): The weight of the negative term, >= 0. With 'sum' it is k, the
@@ -186,13 +201,13 @@ class HSLRLoss(FocusRectifiedLoss):
         ratio (float): The share of the classes that is selected, in (0, 1]. Defaults to 0.1.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_weight (float): A factor for the loss, >= 0. Defaults to 1.0.
-        class_weight (Sequence[float], optional): A factor for both terms of each class (C,).
-            Defaults to None.
-        pos_weight (Sequence[float], optional): A factor for the positive term of each class (C,).
-            Defaults to None.
+        class_weight (float | Sequence[float], optional): A factor for both terms of each class,
+            one number for all or (C,). Defaults to None.
+        pos_weight (float | Sequence[float], optional): A factor for the positive term of each
+            class, one number for all or (C,). Defaults to None.
 
     Raises:
-        TypeError: If a number is none.
+        TypeError: If a number is not one.
         ValueError: If a number or ``reduction`` is out of range.
 
     Source: Dong, Zhu, Gong, "Single-Label Multi-Class Image Classification by Deep Logistic
@@ -200,6 +215,8 @@ class HSLRLoss(FocusRectifiedLoss):
     """
 
     focus_params = ('alpha', 'ratio')
+    function = staticmethod(hs_lr_loss)
+    fused_function = staticmethod(fused_linear_hs_lr_loss)
 
     def __init__(
         self,
@@ -207,31 +224,12 @@ class HSLRLoss(FocusRectifiedLoss):
         ratio: float = 0.1,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
-        class_weight: Union[float, Sequence[float], None] = None,
-        pos_weight: Union[float, Sequence[float], None] = None,
+        class_weight: ClassFactor = None,
+        pos_weight: ClassFactor = None,
     ) -> None:
-        super().__init__(reduction, loss_weight, class_weight, pos_weight)
-        check_alpha(alpha)
-        check_ratio(ratio)
-        self.alpha = alpha
+        check_number('ratio', ratio, high=1.0, open_low=True)
+        super().__init__(alpha, reduction, loss_weight, class_weight, pos_weight)
         self.ratio = ratio
-
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
-        """Call :func:`frlr_mm.functional.hs_lr_loss` with ``alpha`` and ``ratio``."""
-        return hs_lr_loss(cls_score, label, alpha=self.alpha, ratio=self.ratio, **kwargs)
-
-    def fused_loss_function(
-        self,
-        features: Tensor,
-        fc_weight: Tensor,
-        fc_bias: Optional[Tensor],
-        label: Tensor,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Call :func:`frlr_mm.functional.fused_linear_hs_lr_loss` as ``loss_function`` does."""
-        return fused_linear_hs_lr_loss(
-            features, fc_weight, fc_bias, label, alpha=self.alpha, ratio=self.ratio, **kwargs
-        )
 
 
 @MODELS.register_module()
@@ -239,23 +237,23 @@ class SSLRLoss(FocusRectifiedLoss):
     """Logistic regression with soft selection of the negative classes (SS-LR).
 
     See :func:`frlr_mm.functional.ss_lr_loss` for the equation. ``gamma=0`` is plain logistic
-    regression (LR). Start from the prior bias.
+    regression (LR). Start from the prior by :class:`~frlr_mm.engine.hooks.PriorBiasHook`.
 
     Args:
         alpha (float | 'sum'): The weight of the negative term, >= 0. With 'sum' it is the number
-            of negatives of an image, averaged over the batch (C - 1 for single labels), so that
+            of negatives per image, averaged over the batch (C - 1 for single labels), so that
             an image's negative terms are summed, not averaged. Defaults to 'sum'.
         gamma (float): The temperature of the selection, >= 0; at 0 every negative counts the
             same. Defaults to 0.25.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_weight (float): A factor for the loss, >= 0. Defaults to 1.0.
-        class_weight (Sequence[float], optional): A factor for both terms of each class (C,).
-            Defaults to None.
-        pos_weight (Sequence[float], optional): A factor for the positive term of each class (C,).
-            Defaults to None.
+        class_weight (float | Sequence[float], optional): A factor for both terms of each class,
+            one number for all or (C,). Defaults to None.
+        pos_weight (float | Sequence[float], optional): A factor for the positive term of each
+            class, one number for all or (C,). Defaults to None.
 
     Raises:
-        TypeError: If a number is none.
+        TypeError: If a number is not one.
         ValueError: If a number or ``reduction`` is out of range.
 
     Source: Dong, Zhu, Gong, "Single-Label Multi-Class Image Classification by Deep Logistic
@@ -263,6 +261,8 @@ class SSLRLoss(FocusRectifiedLoss):
     """
 
     focus_params = ('alpha', 'gamma')
+    function = staticmethod(ss_lr_loss)
+    fused_function = staticmethod(fused_linear_ss_lr_loss)
 
     def __init__(
         self,
@@ -270,28 +270,9 @@ class SSLRLoss(FocusRectifiedLoss):
         gamma: float = 0.25,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
-        class_weight: Union[float, Sequence[float], None] = None,
-        pos_weight: Union[float, Sequence[float], None] = None,
+        class_weight: ClassFactor = None,
+        pos_weight: ClassFactor = None,
     ) -> None:
-        super().__init__(reduction, loss_weight, class_weight, pos_weight)
-        check_alpha(alpha)
         check_number('gamma', gamma)
-        self.alpha = alpha
+        super().__init__(alpha, reduction, loss_weight, class_weight, pos_weight)
         self.gamma = gamma
-
-    def loss_function(self, cls_score: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
-        """Call :func:`frlr_mm.functional.ss_lr_loss` with ``alpha`` and ``gamma``."""
-        return ss_lr_loss(cls_score, label, alpha=self.alpha, gamma=self.gamma, **kwargs)
-
-    def fused_loss_function(
-        self,
-        features: Tensor,
-        fc_weight: Tensor,
-        fc_bias: Optional[Tensor],
-        label: Tensor,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Call :func:`frlr_mm.functional.fused_linear_ss_lr_loss` as ``loss_function`` does."""
-        return fused_linear_ss_lr_loss(
-            features, fc_weight, fc_bias, label, alpha=self.alpha, gamma=self.gamma, **kwargs
-        )

@@ -4,21 +4,20 @@ import os
 
 import pytest
 import torch
-from mmengine.fileio import LocalBackend, dump, get_file_backend, put_text
+from mmengine.fileio import dump, get_file_backend, put_text
 
 import frlr_mm  # noqa: F401 (registers the backend)
 from frlr_mm.engine.checkpoints import (
     AtomicLocalBackend,
     find_damage,
     find_latest_whole_checkpoint,
+    read_meta,
 )
 from tests.support.processes import run_ranks
 
 
-def save(path, mtime=None, iteration=1):
+def save(path, iteration=1):
     torch.save(dict(weight=torch.arange(1000.0), meta=dict(iter=iteration)), path)
-    if mtime is not None:
-        os.utime(path, (mtime, mtime))
     return path
 
 
@@ -49,16 +48,16 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch, error):
 def test_half_a_file_under_the_temporary_name_is_in_nobodys_way(tmp_path):
     # What a kill while writing leaves behind.
     save(tmp_path / 'epoch_1.pth')
-    (tmp_path / 'epoch_2.pth.tmp').write_bytes(b'half')
+    (tmp_path / 'epoch_2.tmp0.pth').write_bytes(b'half')
     assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
     AtomicLocalBackend().put(b'whole', tmp_path / 'epoch_2.pth')
     assert (tmp_path / 'epoch_2.pth').read_bytes() == b'whole'
-    assert not (tmp_path / 'epoch_2.pth.tmp').exists()
+    assert not (tmp_path / 'epoch_2.tmp0.pth').exists()
 
 
 def test_writes_to_a_device_as_ever():
     AtomicLocalBackend().put(b'', '/dev/null')
-    assert issubclass(AtomicLocalBackend, LocalBackend) and not os.path.isfile('/dev/null')
+    assert not os.path.isfile('/dev/null')
 
 
 def test_every_truncation_is_found(tmp_path):
@@ -74,29 +73,45 @@ def test_every_truncation_is_found(tmp_path):
     assert find_damage(path).startswith('damaged at ')
 
 
-def test_newest_whole_checkpoint(tmp_path):
+def test_newest_whole_checkpoint(tmp_path, caplog):
+    """The iteration inside decides, neither names nor the times of files."""
     assert find_latest_whole_checkpoint(str(tmp_path)) is None
-    save(tmp_path / 'epoch_1.pth', mtime=1000)
-    save(tmp_path / 'interrupted.pth', mtime=1500)
-    save(tmp_path / 'best_top1_epoch_3.pth', mtime=3000)  # has no optimizer
-    (tmp_path / 'epoch_2.pth').write_bytes(b'half')
+    os.utime(save(tmp_path / 'epoch_9.pth', 10), (3e9, 3e9))
+    os.utime(save(tmp_path / 'interrupted.pth', 25), (1, 1))
+    save(tmp_path / 'epoch_2.pth', 20)
+    save(tmp_path / 'best_top1_epoch_3.pth', 30)  # has no optimizer
+    (tmp_path / 'epoch_3.pth').write_bytes((tmp_path / 'epoch_2.pth').read_bytes()[:-9])
     latest = find_latest_whole_checkpoint(str(tmp_path))
     assert latest == str(tmp_path / 'interrupted.pth')
+    damaged = bytearray((tmp_path / 'interrupted.pth').read_bytes())
+    damaged[len(damaged) // 2] ^= 1  # in the tensor: what it says of itself is whole
+    (tmp_path / 'interrupted.pth').write_bytes(damaged)
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+
+
+def test_checkpoints_of_another_folder(tmp_path):
+    """CheckpointHook(out_dir=...) writes elsewhere, under a name of the user's own at times."""
+    work_dir, other = tmp_path / 'run', tmp_path / 'out'
+    work_dir.mkdir(), other.mkdir()
+    save(work_dir / 'epoch_1.pth', 10)
+    save(other / 'mine_2.pth', 20)
+    (work_dir / 'last_checkpoint').write_text(str(other / 'mine_2.pth'))
+    assert find_latest_whole_checkpoint(str(work_dir)) == str(other / 'mine_2.pth')
+    save(other / 'epoch_3.pth', 30)
+    assert find_latest_whole_checkpoint(str(work_dir)) == str(other / 'epoch_3.pth')
+    (work_dir / 'last_checkpoint').write_text(str(tmp_path / 'gone' / 'epoch_9.pth'))
+    assert find_latest_whole_checkpoint(str(work_dir)) == str(work_dir / 'epoch_1.pth')
 
 
 @pytest.mark.parametrize(
-    ('mtime', 'iteration', 'newest'),
-    [
-        (3000, 5, 'epoch_2.pth'),  # later and earlier in training: the clock jumped
-        (1000, 20, 'epoch_2.pth'),  # earlier and further: of another run
-        (3000, 20, 'epoch_1.pth'),  # both: a kill came before its name was written
-    ],
+    'content', [dict(state_dict={}), dict(meta='text'), [1, 2], dict(meta=dict(seed=3))]
 )
-def test_named_checkpoint_against_another(tmp_path, mtime, iteration, newest):
-    save(tmp_path / 'epoch_1.pth', mtime, iteration)
-    save(tmp_path / 'epoch_2.pth', 2000, 10)
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
-    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / newest)
+def test_what_a_checkpoint_says_of_itself(tmp_path, content):
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    meta = read_meta(tmp_path / 'epoch_1.pth')
+    assert meta == (dict(seed=3) if content == dict(meta=dict(seed=3)) else {})
+    (tmp_path / 'epoch_1.pth').write_bytes(b'half')
+    assert read_meta(tmp_path / 'epoch_1.pth') == {}
 
 
 def write_again_and_again(rank, world_size):
@@ -108,4 +123,4 @@ def write_again_and_again(rank, world_size):
 def test_ranks_write_one_file(tmp_path):
     assert run_ranks(write_again_and_again, 4, tmp_path) == [True] * 4
     assert (tmp_path / 'metrics.json').read_bytes() == b'299' * 1000
-    assert not list(tmp_path.glob('*.tmp*'))
+    assert not list(tmp_path.glob('*tmp*'))

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from tests.datasets.test_tiny_imagenet import write_tiny_imagenet
 from tests.support.category_layouts import write_listed, write_voc
 from tests.support.deepfashion_layout import write_coarse, write_fine, write_images
 from tests.support.reid_layouts import (
@@ -15,6 +14,7 @@ from tests.support.reid_layouts import (
     write_market1501,
     write_msmt17,
 )
+from tests.support.tiny_imagenet_layout import write_tiny_imagenet
 
 IMAGE_SIZE = 32
 

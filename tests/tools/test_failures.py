@@ -6,9 +6,8 @@ import resource
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from .conftest import assert_same_training, load
+from .conftest import assert_same_training
 
 
 def test_nan_is_one_line(run_tool, make_config, tmp_path):
@@ -18,17 +17,6 @@ def test_nan_is_one_line(run_tool, make_config, tmp_path):
     assert status == 1 and 'Traceback' not in output
     line = next(line for line in output.splitlines() if line.startswith('train.py: error: '))
     assert 'loss = nan at iteration 8, epoch 2, lr 0.' in line and 'images: ' in line
-
-
-def test_nan_is_skipped_on_purpose(run_tool, make_config, whole_run, tmp_path):
-    args = make_config('skip.py', "dict(type='FaultHook', at=7, fault='nan'),")
-    status, output = run_tool(
-        'train.py', *args, 'default_hooks.finite_loss.max_skips=1', 'train_cfg.max_epochs=2'
-    )
-    assert status == 0, output[-3000:]
-    assert 'skipped, 1 of at most 1' in output
-    weights = load(tmp_path / 'skip/epoch_2.pth')['state_dict']
-    assert all(torch.isfinite(value.float()).all() for value in weights.values())
 
 
 def test_full_disk_keeps_the_last_checkpoint(run_tool, make_config, whole_run, tmp_path):
@@ -108,7 +96,7 @@ def test_unreadable_image_stops_or_is_skipped(run_tool, image_run):
     status, output = run_tool('train.py', *image_run)
     lines = [line for line in output.splitlines() if line.startswith('train.py: error: ')]
     assert status == 1 and len(lines) == 1, output[-3000:]
-    assert 'images/a/3.jpg is no readable image: ' in lines[0]
+    assert 'images/a/3.jpg is not a readable image: ' in lines[0]
     status, output = run_tool(
         'train.py', *image_run, 'train_dataloader.dataset.pipeline.0.on_error=skip'
     )

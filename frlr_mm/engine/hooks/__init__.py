@@ -1,5 +1,6 @@
 """mmengine hooks: of the losses, for the prior, and against faults in training."""
 
+from ... import registration  # noqa: F401 (first: it mends what is imported here)
 from .finite_loss_hook import FiniteLossHook
 from .focus_annealing_hook import FocusAnnealingHook
 from .negative_class_distraction_hook import NegativeClassDistractionHook

@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from frlr_mm.functional.common import check_number
+from frlr_mm._checks import check_number
 from frlr_mm.models.losses import FocusRectifiedLoss
 
 PARAMS = ('ratio', 'gamma', 'alpha')

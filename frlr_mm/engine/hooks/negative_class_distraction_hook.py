@@ -1,13 +1,11 @@
 """Watch how far the negative classes distract a training."""
 
-import copy
 import inspect
 import logging
 import math
-from typing import Any, Optional
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -20,8 +18,9 @@ from frlr_mm.diagnostics import (
     effective_negatives,
     negative_share,
     selection_threshold,
+    split_loss,
 )
-from frlr_mm.functional.common import is_index_label, split_dense_label, to_accumulation_dtype
+from frlr_mm.functional._reduction import accumulation_dtype
 from frlr_mm.models.heads.fused_linear_cls_head import FusedLinearClsHead
 from frlr_mm.models.losses import FocusRectifiedLoss, HSLRLoss
 
@@ -63,7 +62,7 @@ class NegativeClassDistractionHook(Hook):
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValueError(f'Expected `interval` to be an int >= 1, but got {interval!r}')
         self.interval = interval
-        self._loss: Optional[nn.Module] = None
+        self._loss: nn.Module | None = None
         self._handle: Any = None
         self._values: dict[str, Tensor] = {}
         self._warned = False
@@ -74,7 +73,7 @@ class NegativeClassDistractionHook(Hook):
         self._loss = find_sigmoid_loss(model)
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Listen to the loss, in the iterations that count."""
         if self._is_due(runner) and self._loss is not None:
@@ -84,8 +83,8 @@ class NegativeClassDistractionHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         """Send the values to the message hub."""
         if not self._is_due(runner):
@@ -117,7 +116,7 @@ class NegativeClassDistractionHook(Hook):
         # The names of the first two differ among losses.
         given = inspect.signature(loss.forward).bind(*args, **kwargs).arguments
         score, label = list(given.values())[:2]
-        score = to_accumulation_dtype(score.detach()).requires_grad_()
+        score = score.detach().to(accumulation_dtype(score.dtype)).requires_grad_()
         with torch.enable_grad(), torch.autocast(score.device.type, enabled=False):
             positive, negative = split_loss(loss, score, label, given.get('weight'))
             (positive_grad,) = torch.autograd.grad(positive.sum(), score, retain_graph=True)
@@ -168,39 +167,3 @@ def find_sigmoid_loss(model: nn.Module) -> nn.Module:
             f'AsymmetricLoss), but got {", ".join(names) or "none"}'
         )
     return found[0]
-
-
-def split_loss(
-    loss: nn.Module, score: Tensor, label: Tensor, weight: Optional[Tensor] = None
-) -> tuple[Tensor, Tensor]:
-    """Split the losses of the images into the parts of their positives and negatives.
-
-    The split is exact for HSLRLoss, SSLRLoss and cross-entropy, and for hard targets. The focal
-    and the asymmetric loss are no sum of two parts where a target is soft; there the parts are the
-    losses of the targets 1 and 0, times t and 1 - t.
-
-    Args:
-        loss (nn.Module): The loss.
-        score (Tensor): Logits (N, C).
-        label (Tensor): Class indices (N,) or (N, 1), or dense targets (N, C).
-        weight (Tensor, optional): A factor for each image (N,). Defaults to None.
-
-    Returns:
-        tuple[Tensor, Tensor]: Both (N,), differentiable.
-    """
-    if isinstance(loss, FocusRectifiedLoss):
-        positive_alone: Any = copy.copy(loss)
-        positive_alone.alpha = 0.0
-        total, positive = (
-            part.forward(score, label, weight=weight, reduction_override='none')
-            for part in (loss, positive_alone)
-        )
-        return positive, total - positive
-    if is_index_label(label):
-        label = F.one_hot(label.flatten().long(), score.shape[1])
-    parts = [
-        share
-        * loss.forward(score, torch.full_like(score, hard), weight, reduction_override='none')
-        for hard, share in zip((1, 0), split_dense_label(label, score.dtype), strict=True)
-    ]
-    return parts[0].sum(1), parts[1].sum(1)

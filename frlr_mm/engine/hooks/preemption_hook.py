@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Any, Optional
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,8 +14,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from frlr_mm._checks import check_number
 from frlr_mm.engine.checkpoints import INTERRUPTED
-from frlr_mm.functional.common import check_number
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -63,7 +63,7 @@ class PreemptionHook(Hook):
             signal.signal(number, handler)
         self._previous = {}
 
-    def _receive(self, number: int, frame: Optional[FrameType]) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt
@@ -77,8 +77,8 @@ class PreemptionHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         """Stop if a signal came and the weights are updated."""
         if self._group is None or (runner.iter + 1) % self.interval == 0:
@@ -87,7 +87,7 @@ class PreemptionHook(Hook):
         if self._stop and (not isinstance(wrapper, OptimWrapper) or wrapper.should_update()):
             self._save_and_exit(runner, runner.iter + 1)
 
-    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Stop if a signal came during the validation."""
         if self._previous:  # in a training
             self._agree()

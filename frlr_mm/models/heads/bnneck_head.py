@@ -1,6 +1,6 @@
 """A classifier behind batch normalisation, whose input is the feature for retrieval."""
 
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.registry import MODELS
 from mmpretrain.models.heads import LinearClsHead
@@ -38,7 +38,7 @@ class BNNeckHead(LinearClsHead):
         return self.bn(feats[-1])
 
     def predict(
-        self, feats: tuple[Tensor, ...], data_samples: Optional[list[Optional[DataSample]]] = None
+        self, feats: tuple[Tensor, ...], data_samples: list[DataSample | None] | None = None
     ) -> list[DataSample]:
         """Set the feature of each image.
 

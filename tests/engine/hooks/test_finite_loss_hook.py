@@ -1,4 +1,4 @@
-"""FiniteLossHook in small trainings: what a loss that is no number leaves as it was."""
+"""FiniteLossHook in small trainings: what a loss that is not a number leaves as it was."""
 
 import uuid
 
@@ -11,10 +11,9 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from frlr_mm.engine.hooks import FiniteLossHook
 from frlr_mm.engine.hooks.finite_loss_hook import NonFiniteLossError
 
-BAD = 2  # the batch whose input is no number
+BAD = 2  # the batch whose input is not a number
 
 
 class Images(BaseDataset):
@@ -59,7 +58,7 @@ class Record(Hook):
         self.after.append(self.snapshot(runner))
 
 
-def make_runner(work_dir, record, optimizer, bad=float('nan'), **hook):
+def make_runner(work_dir, record, optimizer, bad=float('nan')):
     return Runner(
         model=Model(),
         work_dir=str(work_dir),
@@ -72,7 +71,7 @@ def make_runner(work_dir, record, optimizer, bad=float('nan'), **hook):
         train_cfg=dict(by_epoch=True, max_epochs=1),
         optim_wrapper=dict(optimizer=optimizer, clip_grad=dict(max_norm=1.0)),
         default_hooks=dict(checkpoint=None),
-        custom_hooks=[dict(type='FiniteLossHook', **hook), record],
+        custom_hooks=[dict(type='FiniteLossHook'), record],
         randomness=dict(seed=0),
         default_scope='mmpretrain',
         experiment_name=uuid.uuid4().hex,
@@ -85,38 +84,14 @@ OPTIMIZERS = [
 ]
 
 
-def equal(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
-
-
 @pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda each: each['type'])
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
-def test_skipped_batch_changes_nothing(tmp_path, optimizer, bad):
+def test_stops_before_the_parameters_change(tmp_path, optimizer, bad):
     record = Record()
-    make_runner(tmp_path, record, optimizer, bad, max_skips=1).train()
-    assert len(record.after) == 4
-    for i in range(4):
-        assert equal(record.before[i], record.after[i]) == (i == BAD)
-
-
-@pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda each: each['type'])
-def test_stops_before_the_parameters_change(tmp_path, optimizer):
-    record = Record()
-    runner = make_runner(tmp_path, record, optimizer)
+    runner = make_runner(tmp_path, record, optimizer, bad)
     message = r'loss = nan at iteration 3, epoch 1, lr 0\.1; images: 4\.jpg, 5\.jpg'
     with pytest.raises(NonFiniteLossError, match=message):
         runner.train()
     for name, parameter in runner.model.named_parameters():
         assert torch.equal(parameter, record.before[BAD][name])
         assert parameter.isfinite().all()
-
-
-def test_one_more_than_may_be_skipped(tmp_path):
-    with pytest.raises(NonFiniteLossError):
-        make_runner(tmp_path, Record(), OPTIMIZERS[0], max_skips=0).train()
-
-
-@pytest.mark.parametrize('max_skips', [-1, float('nan')])
-def test_bad_argument(max_skips):
-    with pytest.raises(ValueError, match=f'`max_skips`.*{max_skips}'):
-        FiniteLossHook(max_skips)

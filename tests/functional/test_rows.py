@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from frlr_mm.functional import hs_lr_loss, kernels, ss_lr_loss
+from frlr_mm.functional import _rows, hs_lr_loss, ss_lr_loss
 from tests.support.cases import LOSSES, loss_and_grad, make_label, make_logits
 from tests.support.references import hs_lr_loss_as_published, ss_lr_loss_as_published
 
@@ -30,7 +30,7 @@ def by_autograd(name, x, index, alpha, ratio=0.4, gamma=0.7):
 @pytest.mark.parametrize('block_numel', [1, 1000, 1 << 17])
 @pytest.mark.parametrize('shape', [(41, 401), (3, 1271), (1, 2), (7, 2), (2, 300)])
 def test_odd_shapes_and_blocks(name, shape, block_numel, monkeypatch):
-    monkeypatch.setattr(kernels, 'BLOCK_NUMEL', block_numel)
+    monkeypatch.setattr(_rows, 'BLOCK_NUMEL', block_numel)
     loss, _, kwargs = LOSSES[name]
     index = make_label('index', *shape)
     for dtype, rtol in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
@@ -102,7 +102,7 @@ def test_half_precision_is_no_worse_than_the_published_formula(name, dtype, num_
 
 @pytest.fixture(params=[1, 2])
 def threads(request):
-    """One thread selects by NumPy, several by torch."""
+    """The number of threads decides nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield

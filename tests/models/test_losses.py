@@ -187,14 +187,28 @@ def test_signature_is_that_of_stock_losses(name):
     torch.testing.assert_close(loss(cls_score, label, ignore_index=-100), loss(cls_score, label))
 
 
-def test_class_factors_are_buffers_outside_the_state_dict(name):
-    loss = MODELS.build(dict(**CONFIGS[name], class_weight=[1.0] * NUM_CLASSES))
-    assert dict(loss.named_buffers()).keys() == {'class_weight'}
-    assert loss.pos_weight is None
-    assert not loss.state_dict() and not list(loss.parameters())
-    model = nn.ModuleDict(dict(loss=loss)).to('meta', torch.float64)
-    assert model['loss'].class_weight.device.type == 'meta'
-    assert model['loss'].class_weight.dtype == torch.float64
+def test_class_factors_survive_meta_initialisation(name):
+    """They are neither parameters nor buffers, whose values `to_empty` would lose."""
+    factors = [0.5 + i for i in range(NUM_CLASSES)]
+    config = dict(**CONFIGS[name], class_weight=factors, pos_weight=2.0)
+    with torch.device('meta'):
+        model = nn.ModuleDict(dict(loss=MODELS.build(config)))
+    loss = model.to_empty(device='cpu')['loss']
+    assert not loss.state_dict() and not list(loss.parameters()) and not list(loss.buffers())
+    cls_score, label = make_inputs()
+    expected = MODELS.build(config)(cls_score, label)
+    torch.testing.assert_close(loss(cls_score, label), expected)
+    assert loss(cls_score.to('meta'), label.to('meta')).device.type == 'meta'
+
+
+def test_a_number_stands_for_every_class(name):
+    cls_score, label = make_inputs()
+    for factor in ('class_weight', 'pos_weight'):
+        one, many = (
+            MODELS.build(dict(**CONFIGS[name], **{factor: value}))(cls_score, label)
+            for value in (3.0, [3.0] * NUM_CLASSES)
+        )
+        torch.testing.assert_close(one, many)
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

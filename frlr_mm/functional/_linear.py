@@ -1,55 +1,57 @@
-"""A linear classifier and its loss in one, for class counts whose logits do not fit in memory.
+"""Loss and gradient of features: a linear classifier whose logits are never held.
 
 Logistic losses need no normaliser over the classes, so that the classes can be taken in chunks:
-forward sums the terms of each chunk and drops its logits, backward computes them once more.
+forward sums the terms of each chunk and drops its logits, backward computes them once more. The
+contract is ``linear(features, weight, bias, index, terms)``: it returns the losses of the images
+(N,) and keeps (least, ties) of hard selection.
 """
 
 from collections.abc import Iterator
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .common import empty_accumulation, to_accumulation_dtype
-from .kernels import refuse_second_derivative, row_blocks, softplus
-from .ss_lr import soft_slope, soft_terms
+from ._autograd import refuse_second_derivative
+from ._inputs import Terms
+from ._reduction import accumulation_dtype
+from ._rows import row_blocks
+from ._select import is_selected, num_selected
+from ._terms import soft_slope, soft_terms, softplus
 
 # A logit whose sigmoid, and the gradient of it, is exactly 0. It takes the target class out of the
 # negatives; -inf would do the same to the loss, but not to its gradient (0 * inf).
 NEGLIGIBLE = -1e4
 
 
-def _place(matrix: Tensor, column: Tensor, value: Union[float, Tensor]) -> None:
+def _place(matrix: Tensor, column: Tensor, value: float | Tensor) -> None:
     """Write one value a row (N, 1) at a column (N, 1), in the rows where that column exists."""
     exists = (column >= 0) & (column < matrix.shape[1])
     column = column.clamp(0, matrix.shape[1] - 1)
     matrix.scatter_(1, column, torch.where(exists, value, matrix.gather(1, column)))
 
 
-class _FusedLinearLoss(Function):
+class _LinearLoss(Function):
     """The images' losses of a linear classifier, its logits computed chunk by chunk, twice.
 
-    ``k`` is 0 for soft selection. Hard selection keeps, of each row, the smallest selected value
-    and how many of the values equal to it are selected.
+    Hard selection keeps (least, ties) of each row; ties that a chunk takes are gone for the next.
     """
 
     @staticmethod
     def forward(
         features: Tensor,
         weight: Tensor,
-        bias: Optional[Tensor],
+        bias: Tensor | None,
         index: Tensor,
-        factor: Tensor,
-        class_weight: Optional[Tensor],
-        scale: float,
-        gamma: float,
-        k: int,
+        terms: Terms,
         dtype: torch.dtype,
         budget: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        k, scale = _num_and_scale(weight.shape[0], terms)
+        class_weight = terms.class_weight
         target = (features.to(dtype) * weight[index.squeeze(1)].to(dtype)).sum(
-            1, keepdim=True, dtype=empty_accumulation(features.to(dtype)).dtype
+            1, keepdim=True, dtype=accumulation_dtype(dtype)
         )
         if bias is not None:
             target += bias[index]
@@ -67,35 +69,38 @@ class _FusedLinearLoss(Function):
                         value = _selection_key(x[block], each)
                         best[block] = torch.cat([best[block], value], 1).topk(k, 1).values
                         continue
-                    terms = soft_terms(x[block], gamma)[2]
-                    terms = terms if each is None else terms.mul_(each)
-                    loss[rows][block] += terms.sum(1, keepdim=True)
+                    summands = soft_terms(x[block], terms.gamma)[2]
+                    summands = summands if each is None else summands.mul_(each)
+                    loss[rows][block] += summands.sum(1, keepdim=True)
                 del x  # before the next chunk's are made
             if k:
                 least[rows] = best.amin(1, keepdim=True)
                 ties[rows] = (best == least[rows]).sum(1, keepdim=True).to(best.dtype)
-                terms = best if class_weight is not None else softplus(best)
-                loss[rows] = terms.sum(1, keepdim=True)
+                summands = best if class_weight is not None else softplus(best)
+                loss[rows] = summands.sum(1, keepdim=True)
+        factor = _positive_factor(index, target, terms)
         loss = factor * softplus(-target) + scale * loss
         return loss.squeeze(1), -factor * (-target).sigmoid(), torch.cat([least, ties], 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        *tensors, ctx.scale, ctx.gamma, ctx.k, ctx.dtype, ctx.budget = inputs
+        *tensors, ctx.terms, ctx.dtype, ctx.budget = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*tensors, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple:
         refuse_second_derivative()
-        features, weight, bias, index, _, class_weight, target_slope, kept = ctx.saved_tensors
+        features, weight, bias, index, target_slope, kept = ctx.saved_tensors
+        k, scale = _num_and_scale(weight.shape[0], ctx.terms)
+        gamma, class_weight = ctx.terms.gamma, ctx.terms.class_weight
         wanted = ctx.needs_input_grad
         grad_features = torch.zeros_like(features, dtype=kept.dtype) if wanted[0] else None
         grad_weight = torch.zeros_like(weight) if wanted[1] else None
         grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if wanted[2] else None
         grad_loss = grad_loss[:, None]
         # The very tiles of forward: other shapes may round the logits otherwise.
-        num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, ctx.k, ctx.budget)
+        num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, k, ctx.budget)
         for rows in _steps(features.shape[0], num_rows):
             least, ties = kept[rows].clone().tensor_split(2, 1)
             for classes in _steps(weight.shape[0], num_classes):
@@ -104,14 +109,14 @@ class _FusedLinearLoss(Function):
                 _place(x, column, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
                 for block in row_blocks(x):
-                    if ctx.k:
+                    if k:
                         slope = x[block].sigmoid()
                         slope.mul_(
-                            _is_selected(_selection_key(x[block], each), least[block], ties[block])
+                            _take(_selection_key(x[block], each), least[block], ties[block])
                         )
                     else:
-                        slope = soft_slope(*soft_terms(x[block], ctx.gamma), ctx.gamma)
-                    x[block] = slope.mul_(ctx.scale if each is None else each * ctx.scale)
+                        slope = soft_slope(*soft_terms(x[block], gamma), gamma)
+                    x[block] = slope.mul_(scale if each is None else each * scale)
                 _place(x, column, target_slope[rows])
                 x.mul_(grad_loss[rows])
                 x, inputs = x.to(ctx.dtype), features[rows].to(ctx.dtype)
@@ -126,7 +131,7 @@ class _FusedLinearLoss(Function):
             grad_features = grad_features.to(features.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
-        return grad_features, grad_weight, grad_bias, *[None] * 8
+        return grad_features, grad_weight, grad_bias, *[None] * 4
 
 
 def _tile(
@@ -153,23 +158,21 @@ def _steps(size: int, step: int) -> Iterator[slice]:
 
 
 def _logits(
-    features: Tensor, weight: Tensor, bias: Optional[Tensor], classes: slice, dtype: torch.dtype
+    features: Tensor, weight: Tensor, bias: Tensor | None, classes: slice, dtype: torch.dtype
 ) -> Tensor:
-    x = to_accumulation_dtype(features.to(dtype) @ weight[classes].to(dtype).t())
+    x = (features.to(dtype) @ weight[classes].to(dtype).t()).to(accumulation_dtype(dtype))
     return x if bias is None else x.add_(bias[classes])
 
 
-def _selection_key(x: Tensor, class_weight: Optional[Tensor]) -> Tensor:
+def _selection_key(x: Tensor, class_weight: Tensor | None) -> Tensor:
     """Return what hard selection compares: the terms, or the logits, which have their order."""
     return x if class_weight is None else softplus(x).mul_(class_weight)
 
 
-def _is_selected(value: Tensor, least: Tensor, ties: Tensor) -> Tensor:
-    """Tell which values hard selection took, of those equal to the least the first ``ties``."""
-    tied = value == least
-    rank = tied.cumsum(1, dtype=torch.int32)
-    selected = (value > least) | (tied & (rank <= ties))
-    ties -= rank[:, -1:]
+def _take(value: Tensor, least: Tensor, ties: Tensor) -> Tensor:
+    """Tell what is selected of a chunk, and leave the ties that are left in ``ties``."""
+    selected = is_selected(value, least, ties)
+    ties -= (value == least).sum(1, keepdim=True)
     return selected
 
 
@@ -180,17 +183,13 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += a @ b
 
 
-def fused_images_loss(
+def linear_images_loss(
     features: Tensor,
     weight: Tensor,
-    bias: Optional[Tensor],
-    label: Tensor,
-    scale: float,
-    gamma: float,
-    k: int,
-    class_weight: Optional[Tensor],
-    pos_weight: Optional[Tensor],
-    chunk_budget: int,
+    bias: Tensor | None,
+    index: Tensor,
+    terms: Terms,
+    chunk_budget: float,
 ) -> Tensor:
     """Compute the images' losses of a linear classifier, differentiable once.
 
@@ -198,37 +197,30 @@ def fused_images_loss(
         features (Tensor): (N, D).
         weight (Tensor): (C, D).
         bias (Tensor, optional): (C,).
-        label (Tensor): Class indices (N,) or (N, 1).
-        scale (float): The factor of each negative term.
-        gamma (float): The temperature of soft selection.
-        k (int): How many negatives of a row hard selection takes; 0 for soft selection.
-        class_weight (Tensor, optional): (C,).
-        pos_weight (Tensor, optional): (C,).
-        chunk_budget (int): In bytes.
+        index (Tensor): Class indices, int64 (N, 1).
+        terms (Terms): The selection, ``alpha`` and the class factors.
+        chunk_budget (float): In bytes.
 
     Returns:
         Tensor: (N,), in the accumulation dtype.
     """
-    index = label.view(-1, 1).long()
-    factor = torch.ones_like(index, dtype=empty_accumulation(features).dtype)
-    for class_factor in (class_weight, pos_weight):
-        if class_factor is not None:
-            factor = factor * class_factor.to(factor)[index]
     device, dtype = features.device.type, features.dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        loss, *_ = _FusedLinearLoss.apply(
-            features,
-            weight,
-            bias,
-            index,
-            factor,
-            class_weight,
-            scale,
-            gamma,
-            k,
-            dtype,
-            int(chunk_budget),
-        )
-    return loss
+        return _LinearLoss.apply(features, weight, bias, index, terms, dtype, int(chunk_budget))[0]
+
+
+def _num_and_scale(num_classes: int, terms: Terms) -> tuple[int, float]:
+    """Return k, 0 for soft selection, and the factor of each negative term."""
+    k = 0 if terms.ratio is None else num_selected(num_classes, terms.ratio)
+    return k, 1.0 if terms.alpha == 'sum' else float(terms.alpha) / (k or num_classes - 1)
+
+
+def _positive_factor(index: Tensor, like: Tensor, terms: Terms) -> Tensor:
+    """Return the factor of each image's positive term (N, 1)."""
+    factor = torch.ones_like(like)
+    for class_factor in (terms.class_weight, terms.pos_weight):
+        if class_factor is not None:
+            factor *= class_factor.to(like)[index]
+    return factor

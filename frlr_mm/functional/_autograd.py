@@ -1,0 +1,73 @@
+"""Gradients written by hand, handed to autograd."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+def refuse_second_derivative() -> None:
+    """Raise where a backward pass is itself to be differentiated.
+
+    Raises:
+        RuntimeError: If called in a backward pass with ``create_graph=True``.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            'Expected `create_graph` to be False: the gradient of this loss cannot '
+            'be differentiated once more'
+        )
+
+
+class DenseGradient(Function):
+    """The images' losses (N,), differentiable once for logits (N, C), entry by entry.
+
+    Applied to the logits, the losses and their gradient (N, C), both without a graph.
+    """
+
+    @staticmethod
+    def forward(cls_score: Tensor, loss: Tensor, grad: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.dtype = inputs[0].dtype
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple:
+        refuse_second_derivative()
+        (grad,) = ctx.saved_tensors
+        # (`out` of the logits' dtype: no second matrix in the accumulation dtype.)
+        grad_score = torch.empty_like(grad, dtype=ctx.dtype)
+        return torch.mul(grad, grad_loss[:, None], out=grad_score), None, None
+
+
+class SparseGradient(Function):
+    """The same where the gradient of each row is 0 but for k + 1 entries.
+
+    Applied to the logits, the losses, k different classes of each row (N, k) and their gradients
+    (N, k), one more class (N, 1) and its gradient (N, 1), which counts where the k hold it too.
+    """
+
+    @staticmethod
+    def forward(
+        cls_score: Tensor, loss: Tensor, chosen: Tensor, slope: Tensor, one: Tensor, one_s: Tensor
+    ) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.shape, ctx.dtype = inputs[0].shape, inputs[0].dtype
+        ctx.save_for_backward(*inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple:
+        refuse_second_derivative()
+        chosen, slope, one, one_slope = ctx.saved_tensors
+        grad_loss = grad_loss[:, None]
+        grad_score = grad_loss.new_zeros(ctx.shape, dtype=ctx.dtype)
+        grad_score.scatter_(1, chosen, (slope * grad_loss).to(ctx.dtype))
+        grad_score.scatter_(1, one, (one_slope * grad_loss).to(ctx.dtype))
+        return grad_score, None, None, None, None, None

@@ -1,0 +1,211 @@
+"""Loss and gradient of logits, image by image: the one place that chooses an implementation.
+
+Each implementation keeps one contract, ``rows(score, label, terms, with_grad)``: it returns the
+losses of the images (N,) and, if wanted, their gradient for the logits, as the arguments of
+``DenseGradient`` or ``SparseGradient``.
+"""
+
+import torch
+from torch import Tensor
+
+from ._autograd import DenseGradient, SparseGradient
+from ._inputs import Terms, is_transformed
+from ._reduction import accumulation_dtype, dense_scales
+from ._select import hardest, is_hardest, num_selected, num_selected_of_known
+from ._terms import (
+    plain_loss,
+    soft_slope,
+    soft_terms,
+    softplus,
+    split_dense_label,
+    weigh_dense_label,
+)
+
+# How many logits a CPU works on at once: a handful of float32 temporaries of this size stay in
+# the cache, and hundreds of rows of a thousand classes share the cost of calling an operation.
+BLOCK_NUMEL = 1 << 17
+
+
+def images_loss(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
+    """Compute the losses of the images, differentiable for the logits.
+
+    Args:
+        cls_score (Tensor): Logits (N, C).
+        label (Tensor): Class indices, int64 (N, 1), or dense targets (N, C).
+        terms (Terms): The selection, ``alpha`` and the class factors.
+
+    Returns:
+        Tensor: (N,), float32, or float64 for float64 logits.
+    """
+    if is_transformed():
+        return _plain_rows(cls_score, label, terms)
+    with_grad = torch.is_grad_enabled() and cls_score.requires_grad
+    score, k = cls_score.detach(), cls_score.shape[1]
+    attach = DenseGradient.apply
+    gradient: tuple[Tensor, ...]
+    if label.shape == score.shape:
+        scales = dense_scales(_count(label, score), cls_score, terms)
+        loss, gradient = _dense_rows(score, label, terms, scales, with_grad)
+    else:
+        if terms.ratio is not None:
+            k = num_selected(k, terms.ratio)
+        if k == score.shape[1]:  # nothing to select: soft selection with gamma 0
+            loss, gradient = _soft_rows(score, label, terms, k, with_grad)
+        else:
+            loss, gradient = _hard_rows(score, label, terms, k, with_grad)
+            attach = SparseGradient.apply
+    return attach(cls_score, loss, *gradient) if with_grad else loss
+
+
+def row_blocks(cls_score: Tensor) -> list[slice]:
+    """Return slices that cover the rows of (N, C): cache-sized on a CPU, else a single one.
+
+    A GPU wants few large kernels, and a compiler fuses the operations by itself.
+    """
+    num_images, num_classes = cls_score.shape
+    is_whole = cls_score.device.type != 'cpu' or torch.compiler.is_compiling()
+    if is_whole or num_images * num_classes <= BLOCK_NUMEL:
+        return [slice(0, num_images)]
+    step = max(1, BLOCK_NUMEL // max(1, num_classes))
+    return [slice(start, min(start + step, num_images)) for start in range(0, num_images, step)]
+
+
+def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
+    """The same in plain operations, which any transform of torch.func sees through."""
+    x = cls_score.to(accumulation_dtype(cls_score.dtype))
+    num_classes, row_k = x.shape[1], None
+    if label.shape != x.shape:
+        # By comparison: one_hot reads values.
+        target = (label == torch.arange(num_classes, device=x.device)).to(x.dtype)
+        if terms.alpha == 'sum':
+            scale = 1.0
+        elif terms.ratio is None:
+            scale = float(terms.alpha) / (num_classes - 1)
+        else:
+            scale = float(terms.alpha) / num_selected(num_classes, terms.ratio)
+        scales: tuple = (1.0, scale)
+    else:
+        target = label
+        counts = torch.stack([part.sum() for part in split_dense_label(label, x.dtype)])
+        scales = dense_scales(counts, cls_score, terms)
+        if terms.ratio is not None:
+            row_k = num_selected_of_known(label, terms.ratio)
+            if terms.alpha != 'sum':
+                scales = (scales[0], scales[1] / row_k.to(x.dtype))
+    positive, negative = weigh_dense_label(target, x.dtype, scales, terms)
+    return plain_loss(x, positive, negative, terms, row_k)
+
+
+def _index_positive(score: Tensor, index: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
+    """Return the positive term of each image for class indices, and its derivative; (N, 1)."""
+    x = score.gather(1, index)
+    x = x if x.dtype == torch.float64 else x.float()
+    positive, slope = softplus(-x), (-x).sigmoid_().neg_()
+    for class_factor in (terms.class_weight, terms.pos_weight):
+        if class_factor is not None:
+            factor = class_factor.to(x)[index]
+            positive, slope = positive.mul_(factor), slope.mul_(factor)
+    return positive, slope
+
+
+@torch.no_grad()
+def _soft_rows(
+    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
+) -> tuple[Tensor, tuple]:
+    """Take every negative of class indices, weighted by p^gamma."""
+    divisor = score.shape[1] - 1 if terms.ratio is None else k
+    scale = 1.0 if terms.alpha == 'sum' else terms.alpha / divisor
+    positive, positive_slope = _index_positive(score, index, terms)
+    loss, dtype = positive.squeeze(1), positive.dtype
+    grad = torch.empty_like(score, dtype=dtype) if with_grad else None
+    for rows in row_blocks(score):
+        x, target = score[rows].to(dtype), index[rows]
+        p, focus, each = soft_terms(x, terms.gamma, None if grad is None else grad[rows])
+        if terms.class_weight is not None or scale != 1:
+            factor = scale if terms.class_weight is None else scale * terms.class_weight.to(x)
+            focus, each = focus.mul_(factor), each.mul_(factor)
+        loss[rows] += each.scatter_(1, target, 0).sum(1)
+        if grad is not None:
+            slope = soft_slope(p, focus, each, terms.gamma)
+            slope.scatter_(1, target, positive_slope[rows])
+        del p, focus, each  # before the next block's are made
+    return loss, (grad,)
+
+
+@torch.no_grad()
+def _hard_rows(
+    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
+) -> tuple[Tensor, tuple]:
+    """Take the k largest negatives of class indices, k < C."""
+    scale = 1.0 if terms.alpha == 'sum' else terms.alpha / k
+    positive, positive_slope = _index_positive(score, index, terms)
+    loss, dtype = positive.squeeze(1), positive.dtype
+    slope = positive.new_empty(score.shape[0], k if with_grad else 0)
+    chosen = torch.empty_like(slope, dtype=torch.int64)
+    for rows in row_blocks(score):
+        x, target = score[rows].to(dtype), index[rows]
+        if terms.class_weight is None:
+            # softplus is monotone: select first, and take it of k values in place of C.
+            picked = hardest(x, k, target)
+            x = x.gather(1, picked)
+            each, p = softplus(x), x.sigmoid_()
+        else:
+            class_weight = terms.class_weight.to(x)
+            each = softplus(x).mul_(class_weight)
+            picked = hardest(each, k, target)
+            each = each.gather(1, picked)
+            p = x.gather(1, picked).sigmoid_().mul_(class_weight[picked])
+        loss[rows] += each.sum(1).mul_(scale)
+        if with_grad:
+            chosen[rows], slope[rows] = picked, p.mul_(scale)
+    return loss, (chosen, slope, index, positive_slope)
+
+
+@torch.no_grad()
+def _dense_rows(
+    score: Tensor, label: Tensor, terms: Terms, scales: tuple, with_grad: bool
+) -> tuple[Tensor, tuple]:
+    """Take what is selected of the negative parts of dense labels."""
+    dtype = accumulation_dtype(score.dtype)
+    loss = score.new_empty(score.shape[0], dtype=dtype)
+    grad = torch.empty_like(score, dtype=dtype) if with_grad else None
+    for rows in row_blocks(score):
+        x, out = score[rows].to(dtype), None if grad is None else grad[rows]
+        if terms.ratio is None:
+            positive, negative = weigh_dense_label(label[rows], dtype, scales, terms)
+            p, focus, each = soft_terms(x, terms.gamma, out)
+            focus, each = focus.mul_(negative), each.mul_(negative)
+        else:
+            # Selected before they are scaled, as `plain_loss` does it.
+            positive, negative = weigh_dense_label(label[rows], dtype, (scales[0], 1.0), terms)
+            focus, each = _select_dense(x, negative, label[rows], scales[1], terms)
+            p = torch.sigmoid(x, out=out)
+        loss[rows] = each.sum(1) + (positive * softplus(-x)).sum(1)
+        if grad is not None:
+            slope = soft_slope(p, focus, each, terms.gamma)
+            slope.sub_(positive.mul_((-x).sigmoid_()))
+        del p, focus, each, positive, negative  # before the next block's are made
+    return loss, (grad,)
+
+
+def _select_dense(
+    x: Tensor, negative: Tensor, label: Tensor, scale: Tensor, terms: Terms
+) -> tuple[Tensor, Tensor]:
+    """Return the factor of each negative, 0 where it is not selected, and the selected terms."""
+    assert terms.ratio is not None
+    value = softplus(x).mul_(negative)
+    row_k = num_selected_of_known(label, terms.ratio)
+    selected = is_hardest(value, num_selected(x.shape[1], terms.ratio), row_k)
+    if terms.alpha != 'sum':
+        scale = scale / row_k.to(x.dtype)
+    return negative.mul_(selected).mul_(scale), value.masked_fill_(~selected, 0).mul_(scale)
+
+
+def _count(label: Tensor, score: Tensor) -> Tensor:
+    """Return the sums of t and of 1 - t over the known entries of a dense label (2,)."""
+    dtype = accumulation_dtype(score.dtype)
+    counts = torch.zeros(2, dtype=dtype, device=score.device)
+    for rows in row_blocks(label):
+        parts = split_dense_label(label[rows], dtype)
+        counts += torch.stack([part.sum() for part in parts])
+    return counts

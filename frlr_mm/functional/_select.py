@@ -1,0 +1,145 @@
+"""Hard selection: the k largest values of each row; of equal ones the first classes win.
+
+One representation serves every path: ``least`` (N, 1), the smallest selected value of a row, and
+``ties`` (N, 1), how many of the values equal to it are selected. What is selected then follows
+from the values alone, whatever the threads, the dtype or the algorithm.
+"""
+
+import importlib.util
+import math
+
+import torch
+from torch import Tensor
+
+from ._inputs import is_eager_on_cpu
+
+# floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
+_FLOOR_TOLERANCE = 1e-6
+# torch works without it.
+_HAS_NUMPY = importlib.util.find_spec('numpy') is not None
+
+
+def num_selected(num_classes: int, ratio: float) -> int:
+    """Return k, how many negatives HS-LR selects in a row: floor(C * ratio), at least 1.
+
+    Args:
+        num_classes (int): C, the number of classes.
+        ratio (float): The selected share of the classes, in (0, 1].
+
+    Returns:
+        int: k, in [1, C].
+    """
+    return max(1, math.floor(num_classes * ratio + _FLOOR_TOLERANCE))
+
+
+def num_selected_of_known(label: Tensor, ratio: float) -> Tensor:
+    """Return each row's own k for dense labels, where fewer of its classes may be known.
+
+    Args:
+        label (Tensor): (N, C); entries below 0 are unknown.
+        ratio (float): The selected share of the known classes, in (0, 1].
+
+    Returns:
+        Tensor: int64 (N, 1), at least 1.
+    """
+    num_known = (label >= 0).sum(1, keepdim=True).double()
+    return (num_known * ratio + _FLOOR_TOLERANCE).floor().clamp(min=1).long()
+
+
+def least_and_ties(value: Tensor, k: int, row_k: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return what represents the k largest values of each row.
+
+    Args:
+        value (Tensor): (N, C), floating-point.
+        k (int): In [1, C].
+        row_k (Tensor, optional): A k of each row's own (N, 1), in [1, k], int64. Defaults to None.
+
+    Returns:
+        tuple[Tensor, Tensor]: ``least``, in the dtype of ``value``, and ``ties``, int64; both
+        (N, 1).
+    """
+    best = value.topk(k, dim=1).values
+    least = best[:, -1:] if row_k is None else best.gather(1, row_k - 1)
+    ties = (k if row_k is None else row_k) - _is_greater(value, least).sum(1, keepdim=True)
+    return least, ties
+
+
+def is_selected(value: Tensor, least: Tensor, ties: Tensor) -> Tensor:
+    """Tell which values are selected: the greater ones and, of the equal ones, the first.
+
+    Args:
+        value (Tensor): (N, C).
+        least (Tensor): The smallest selected value of each row (N, 1).
+        ties (Tensor): How many of the values equal to it are selected (N, 1).
+
+    Returns:
+        Tensor: bool (N, C).
+    """
+    tied = value == least
+    return _is_greater(value, least) | (tied & (tied.cumsum(1, dtype=torch.int32) <= ties))
+
+
+def _is_greater(value: Tensor, least: Tensor) -> Tensor:
+    return ~(value <= least)  # NaN counts as greater than any number, as in topk
+
+
+def is_hardest(value: Tensor, k: int, row_k: Tensor) -> Tensor:
+    """Tell which values are among the largest of their row.
+
+    Args:
+        value (Tensor): (N, C), floating-point.
+        k (int): In [1, C].
+        row_k (Tensor): How many of each row are (N, 1), in [1, k], int64.
+
+    Returns:
+        Tensor: bool (N, C).
+    """
+    if value.dtype != torch.float32 or not is_eager_on_cpu(value):
+        return is_selected(value, *least_and_ties(value, k, row_k))
+    keys = _largest_keys(value, k).sort(dim=1, descending=True).values
+    mask = torch.zeros_like(value, dtype=torch.bool)
+    return mask.scatter_(1, _places(keys, value.shape[1]), torch.arange(k) < row_k)
+
+
+def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
+    """Return the classes of the k largest values of each row, in any order.
+
+    Args:
+        value (Tensor): (N, C), floating-point.
+        k (int): In [1, C - 1].
+        target (Tensor): A class of each row that is not to be selected (N, 1), int64.
+
+    Returns:
+        Tensor: int64 (N, k), different classes in a row.
+    """
+    if value.dtype == torch.float32 and is_eager_on_cpu(value):
+        return _places(_largest_keys(value, k, target), value.shape[1])
+    value = value.scatter(1, target, -torch.inf)
+    mask = is_selected(value, *least_and_ties(value, k)).byte()
+    # No more than k entries are set; where NaN makes them fewer, any class fills the row.
+    return mask.topk(k, dim=1, sorted=False).indices
+
+
+def _largest_keys(value: Tensor, k: int, target: Tensor | None = None) -> Tensor:
+    """Return integers (N, k) that stand for the k largest values of each row and their places.
+
+    On a CPU, NumPy's partition of integers is faster than any topk. The upper half of an integer
+    has the order of the floats: the bits of a negative one are flipped, and NaN of either sign is
+    wrapped around to the top. (Adding 0 turns -0.0 into 0.0, its equal, and makes a tensor that
+    may be overwritten.) The lower half says where the value was, the first class highest, so that
+    no two integers are equal.
+    """
+    num_classes = value.shape[1]
+    bits = (value + 0.0).view(torch.int32)
+    keys = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).sub_(0x7FFFFE)
+    if target is not None:
+        keys.scatter_(1, target, torch.iinfo(torch.int32).min)
+    keys = keys.long().bitwise_left_shift_(32).add_(torch.arange(num_classes - 1, -1, -1))
+    if not _HAS_NUMPY or num_classes < 100:
+        return keys.topk(k, dim=1, sorted=False).values
+    keys.numpy().partition(num_classes - k, axis=1)
+    return keys[:, num_classes - k :]
+
+
+def _places(keys: Tensor, num_classes: int) -> Tensor:
+    return keys.bitwise_and_(0xFFFFFFFF).neg_().add_(num_classes - 1)

@@ -1,0 +1,110 @@
+"""What importing loads: torch alone for the functions, the plugin where mmpretrain is there."""
+
+import subprocess
+import sys
+
+import pytest
+
+STACK = ('mmengine', 'mmcv', 'mmpretrain', 'cv2', 'matplotlib', 'torchvision')
+# As if the packages were not installed.
+BLOCK = f"""
+import importlib.abc, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {STACK!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+
+sys.meta_path.insert(0, Blocker())
+find_spec = __import__('importlib.util').util.find_spec
+def hidden(name, package=None):
+    return None if name.split('.')[0] in {STACK!r} else find_spec(name, package)
+importlib.util.find_spec = hidden
+"""
+STEP = """
+import torch
+from frlr_mm.functional import fused_linear_hs_lr_loss, hs_lr_loss, ss_lr_loss
+x, y = torch.randn(4, 30, requires_grad=True), torch.arange(4)
+for loss in (hs_lr_loss, ss_lr_loss):
+    loss(x, y).backward()
+fused_linear_hs_lr_loss(x, torch.randn(9, 30), None, y).backward()
+assert x.grad.isfinite().all()
+tied = torch.zeros(1, 200, requires_grad=True)
+hs_lr_loss(tied, y[:1]).backward()
+assert (tied.grad != 0).nonzero()[:, 1].tolist() == list(range(21))
+"""
+
+
+def run(code):
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize('form', ['import frlr_mm.functional', 'from frlr_mm import functional'])
+@pytest.mark.parametrize('packages', [STACK, (*STACK, 'numpy')], ids=['stack', 'and NumPy'])
+def test_functions_work_where_nothing_else_is_installed(form, packages):
+    run(BLOCK.replace(repr(STACK), repr(packages)) + form + STEP)
+
+
+def test_functions_load_torch_alone_and_patch_nothing():
+    run(
+        f"""
+import importlib, sys, warnings, torch
+from importlib import metadata
+state = lambda: (
+    list(warnings.filters), sorted(map(str, torch.serialization.get_safe_globals())),
+    list(sys.meta_path), list(sys.path_hooks),
+)
+before = state()
+{STEP}
+assert state() == before
+loaded = {{name.split('.')[0] for name in sys.modules}} & set({STACK!r})
+assert not loaded, loaded
+# Nor does anything change once mmengine comes.
+import mmengine.fileio, mmengine.runner.checkpoint, mmengine.utils
+assert mmengine.utils.is_installed.__module__ == 'mmengine.utils.package_utils'
+assert mmengine.runner.checkpoint.load_url.__module__.startswith('torch')
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        'import frlr_mm',
+        "import importlib; importlib.import_module('frlr_mm')",
+        'import frlr_mm.functional, frlr_mm.models',
+        'import frlr_mm.functional, frlr_mm.registration',
+        'from frlr_mm.engine import hooks',
+    ],
+)
+def test_plugin_registers(code):
+    run(
+        f"""
+{code}
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+for registry, name in (
+    (MODELS, 'HSLRLoss'), (MODELS, 'BNNeckHead'), (DATASETS, 'Market1501'),
+    (HOOKS, 'PriorBiasHook'), (METRICS, 'ReIDMetric'),
+):
+    assert registry.get(name) is not None, name
+"""
+    )
+
+
+@pytest.mark.parametrize('module', ['models', 'engine.hooks', 'datasets', 'evaluation'])
+def test_missing_stack_is_one_line(module):
+    run(
+        BLOCK
+        + f"""
+import frlr_mm
+try:
+    import frlr_mm.{module}
+except ModuleNotFoundError as error:
+    assert "pip install 'frlr_mm[mmpretrain]'" in str(error) and 'mmengine' in str(error)
+    assert '\\n' not in str(error)
+else:
+    raise AssertionError('imported')
+"""
+    )
