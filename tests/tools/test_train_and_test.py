@@ -44,8 +44,8 @@ def val_lines(output):
         ),
         (
             [GLYPHS, *options(SMALL_GLYPHS | {'model.head.num_classes': 30})],
-            'Expected `model.head.num_classes` to be 20, the number of classes of GlyphCategories, '
-            'or PriorBiasHook(allow_unused=True), but got 30',
+            'Expected `model.head.num_classes` to be 20, the number of classes of '
+            'GlyphCategories, or PriorBiasHook(allow_unused=True), but got 30',
         ),
         (
             [GLYPHS, *options(SMALL_GLYPHS), 'custom_hooks.1.begin=99'],
