@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,8 +79,9 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """End the program with one line where the user is to mend something; bugs keep tracebacks.
 
     Around what reads and builds a run, that is all that a wrong config, path or option raises.
-    Around the run itself, with ``work_dir``, it is a refused checkpoint, a loss that is not
-    finite, an unreadable image and a disk that does not take a file. With the environment variable
+    Around the run itself, with ``work_dir``, it is what a hook refuses before the first step, a
+    refused checkpoint, a loss that is not finite, an unreadable image and a disk that does not
+    take a file. With the environment variable
     ``FRLR_TRACEBACK=1`` every error keeps its traceback.
 
     Args:
@@ -110,10 +112,21 @@ def _describe_error(error: Exception, work_dir: str | None) -> str | None:
             return None
         where = '' if error.filename else f' (work directory: {work_dir})'
         hint = f'{where}; what was written before is kept'
-    elif not isinstance(error, _RUN_ERRORS):
+    elif not isinstance(error, _RUN_ERRORS) and not _is_before_first_step(error):
         return None
     # A worker of a data loader hands its error on with the traceback before it.
     return str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ') + hint
+
+
+def _is_before_first_step(error: Exception) -> bool:
+    """Return whether a hook raised it where it looks at the config, the model and the data."""
+    if not isinstance(error, _CONFIG_ERRORS):
+        return False
+    return any(
+        frame.f_code is Runner.call_hook.__code__
+        and frame.f_locals['fn_name'] in ('before_run', 'before_train')
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def load_stock_tool(name: str) -> ModuleType:
