@@ -99,11 +99,13 @@ def test_rows_are_joined_by_name_not_by_order(root, labels):
 @pytest.mark.parametrize('chunk', [1, 1 << 20])
 def test_pieces_of_any_size_and_other_spaces(root, labels, chunk, monkeypatch):
     monkeypatch.setattr(deepfashion_files, '_CHUNK_BYTES', chunk)
-    path = root / 'Anno_coarse' / 'list_attr_img.txt'
-    path.write_bytes(
-        path.read_bytes().replace(b'\n', b'\r\n').replace(b' 1', b'\t1') + b'  \r\n\r\n'
-    )
-    dataset = DeepFashionAttribute(str(root), 'test')
+    for path in root.rglob('*.txt'):
+        # A blank line among the rows: where line 1 counts them, they are known by their names.
+        header, rows = path.read_text().split('\n')[:2], path.read_text().split('\n')[2:]
+        rows = [row.replace(' 1 ', '\t1 ') for row in rows]
+        path.write_text('\n'.join([*header, *rows[:3], ' ', *rows[3:], '  ', '']))
+    dataset = DeepFashionAttribute(str(root), 'test', with_bbox=True)
+    assert len(dataset) == 4
     for i, row in enumerate(labels[2::3]):
         np.testing.assert_array_equal(dataset.get_data_info(i)['gt_score'], expected_score(row))
 

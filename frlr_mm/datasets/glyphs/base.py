@@ -35,8 +35,10 @@ class BaseGlyphDataset(BaseDataset):
     By default the fonts are the twelve faces of the DejaVu family that matplotlib carries, with
     the 2,162 characters that look different in each of them. An image depends on the seed, the
     split, the face and the character alone, so the first classes are the same whatever the number
-    of classes. With ``fonts``, the random numbers of a face follow from the seed, the split and
-    the bytes of the font file: other fonts beside it, their order and their names change nothing.
+    of classes. With ``fonts``, the random numbers of a character in a face are those of
+    ``numpy.random.default_rng((seed, stream, file, code_point))``: the stream is 3 for the test,
+    4 to train, and 5 for attributes, and ``file`` is the first 64 bits of the SHA-256 of the font
+    file. So the other fonts, their order and their names change nothing.
 
     Args:
         split (str): One of ``splits``.
