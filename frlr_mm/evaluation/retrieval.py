@@ -1,5 +1,6 @@
-"""Single-query retrieval as person identification evaluates it."""
+"""Single-query retrieval as person re-identification (re-ID) evaluates it."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ _CHUNK_ENTRIES = 2**24
 
 
 class Embeddings(NamedTuple):
-    """Images as the evaluation sees them: a row of each tensor for each image.
+    """Images as the evaluation sees them: a row of each tensor per image.
 
     Args:
         features (Tensor): (N, D), floating-point; compared by their cosine.
@@ -27,6 +28,9 @@ class Embeddings(NamedTuple):
 
 class Ranking(NamedTuple):
     """The gallery in the order of its similarity to each of Q queries.
+
+    Identical features are equally similar, bit for bit: images of the gallery to a query, and
+    queries to an image.
 
     Args:
         indices (Tensor): (Q, G), int64: places in the gallery, the most similar first. Of equally
@@ -53,7 +57,8 @@ def rank_gallery(query: Embeddings, gallery: Embeddings) -> Ranking:
     Returns:
         Ranking: In memory as a whole; :func:`evaluate_reid` goes through large sets in chunks.
     """
-    similarity = _normalise(query.features) @ _normalise(gallery.features).T
+    queries, images = _normalise(query.features), _normalise(gallery.features)
+    similarity = (queries @ images.T)[_first_equal_rows(queries)][:, _first_equal_rows(images)]
     return _rank(similarity, query, gallery)
 
 
@@ -149,11 +154,36 @@ def _rank(similarity: Tensor, query: Embeddings, gallery: Embeddings) -> Ranking
 
 
 def _rank_in_chunks(query: Embeddings, gallery: Embeddings) -> Iterator[Ranking]:
-    gallery = gallery._replace(features=_normalise(gallery.features))
-    size = max(1, _CHUNK_ENTRIES // len(gallery.features))
-    for chunk in zip(*(tensor.split(size) for tensor in query), strict=True):
-        chunk = Embeddings(*chunk)
-        yield _rank(_normalise(chunk.features) @ gallery.features.T, chunk, gallery)
+    queries, images = _normalise(query.features), _normalise(gallery.features)
+    rows, columns = _first_equal_rows(queries), _first_equal_rows(images)
+    copies = (columns != torch.arange(len(columns), device=columns.device)).nonzero()[:, 0]
+    size = max(1, _CHUNK_ENTRIES // len(images))
+    # Equal queries follow one another, so that a chunk needs no row but the last of the one before.
+    last_row, last = -1, images.new_empty(0)
+    for places in rows.argsort(stable=True).split(size):
+        distinct, inverse = rows[places].unique_consecutive(return_inverse=True)
+        similarity = queries[distinct] @ images.T
+        similarity[:, copies] = similarity[:, columns[copies]]
+        if distinct[0] == last_row:
+            similarity[0] = last
+        last_row, last = int(distinct[-1]), similarity[-1].clone()
+        if len(distinct) < len(places):
+            similarity = similarity[inverse]
+        yield _rank(similarity, Embeddings(*(part[places] for part in query)), gallery)
+
+
+def _first_equal_rows(features: Tensor) -> Tensor:
+    """Return for each row the place of the first row that equals it, int64 (N,).
+
+    The rounding of a blocked matrix product depends on where a row is, and on the number of
+    threads: by itself it gives equal features similarities that differ in the last bit.
+    """
+    first: dict[bytes, int] = {}
+    places = []
+    for place, row in enumerate(features.cpu().numpy()):
+        # Digests, as the rows themselves would double the memory; + 0.0 turns -0.0 into 0.0.
+        places.append(first.setdefault(hashlib.sha256(row + 0.0).digest(), place))
+    return torch.tensor(places, device=features.device)
 
 
 def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
