@@ -158,7 +158,7 @@ def _rank_in_chunks(query: Embeddings, gallery: Embeddings) -> Iterator[Ranking]
     rows, columns = _first_equal_rows(queries), _first_equal_rows(images)
     copies = (columns != torch.arange(len(columns), device=columns.device)).nonzero()[:, 0]
     size = max(1, _CHUNK_ENTRIES // len(images))
-    # Equal queries follow one another, so that a chunk needs no row but the last of the one before.
+    # Equal queries follow one another: of the chunk before, the last row alone is needed.
     last_row, last = -1, images.new_empty(0)
     for places in rows.argsort(stable=True).split(size):
         distinct, inverse = rows[places].unique_consecutive(return_inverse=True)
