@@ -21,6 +21,7 @@ import mmengine.utils.package_utils
 import numpy as np
 import torch
 from mmengine.fileio import register_backend
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.utils import digit_version
@@ -36,6 +37,7 @@ def apply() -> None:
     load_urls_weights_only()
     keep_checkpoints_from_running_code()
     write_files_atomically()
+    infer_rules_of_metrics()
 
 
 def ignore_known_warnings() -> None:
@@ -215,3 +217,47 @@ def write_files_atomically() -> None:
     """
     register_backend('local', AtomicLocalBackend, force=True, prefixes='')
     mmengine.fileio.io.backend_instances.clear()  # those made before, of the old class
+
+
+# What the metrics of this package report, behind a prefix; a type of attributes may have any name.
+_RULES = {
+    'greater': re.compile(
+        r'(?:.*/)?(?:(?:mAP|recall@\d+)(?:_.+)?|mINP|rank-\d+|CP|CR|CF1|OP|OR|OF1)', re.DOTALL
+    ),
+    'less': re.compile(r'(?:.*/)?(?:queries_left_out|num_no_positive)', re.DOTALL),
+}
+
+
+def _rule_of_metric(name: str) -> str | None:
+    """Return the rule of a value of this package's metrics, None for any other."""
+    return next((rule for rule, names in _RULES.items() if names.fullmatch(name)), None)
+
+
+def infer_rules_of_metrics() -> None:
+    """Let `save_best` and `monitor` be any value of this package's metrics, without a `rule`.
+
+    mmengine infers from fragments of the name whether more or less is better: none is in `rank-1`,
+    and `recall@3_gloss` holds 'loss'. Can go when a metric can say what is better.
+    """
+    checkpoint, stopping = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
+    if hasattr(checkpoint, '__wrapped__'):
+        return
+
+    @functools.wraps(checkpoint)
+    def init_rules(self: CheckpointHook, rules: list, key_indicators: list[str]) -> None:
+        if self.greater_keys is self._default_greater_keys and (
+            self.less_keys is self._default_less_keys
+        ):
+            rules = rules * len(key_indicators) if len(rules) == 1 else rules
+            rules = [
+                _rule_of_metric(name) if rule is None else rule
+                for rule, name in zip(rules, key_indicators, strict=True)
+            ]
+        checkpoint(self, rules, key_indicators)
+
+    @functools.wraps(stopping)
+    def init_rule(self: EarlyStoppingHook, monitor: str) -> str:
+        return _rule_of_metric(monitor) or stopping(self, monitor)
+
+    CheckpointHook._init_rule = init_rules
+    EarlyStoppingHook._init_rule = init_rule

@@ -120,8 +120,8 @@ class AttributeMetric(BaseMetric):
     left out everywhere. An attribute without positives has an average precision of 0 and stays in
     the mean, as with mmpretrain's ``AveragePrecision``; ``num_no_positive`` says how many.
 
-    The results are ``recall@{k}``, ``mAP``, ``CP``, ``CR``, ``CF1``, ``OP``, ``OR``, ``OF1``,
-    ``num_no_positive`` and for each type ``recall@{k}_{type}`` and ``mAP_{type}``.
+    The results are ``mAP``, ``recall@{k}``, ``CP``, ``CR``, ``CF1``, ``OP``, ``OR``, ``OF1``,
+    ``num_no_positive`` and for each type ``mAP_{type}`` and ``recall@{k}_{type}``.
 
     Args:
         topk (int | Sequence[int]): The k of recall@k, each >= 1. Defaults to (3, 5).
@@ -191,10 +191,11 @@ class AttributeMetric(BaseMetric):
         metrics = {}
         for kind, columns in self._columns(score.shape[1]).items():
             suffix = f'_{kind}' if kind else ''
+            # The first one decides where a best checkpoint is saved by `save_best='auto'`.
+            metrics[f'mAP{suffix}'] = 100 * precision[columns].mean().item()
             for k in self.topk:
                 recall = pooled_recall(score[:, columns], target[:, columns], k)
                 metrics[f'recall@{k}{suffix}'] = 100 * recall
-            metrics[f'mAP{suffix}'] = 100 * precision[columns].mean().item()
         f1 = class_and_overall_f1(score, target, self.thr)
         metrics.update({name: 100 * value for name, value in f1.items()})
         metrics['num_no_positive'] = int((~(target == 1).any(0)).sum())

@@ -86,7 +86,7 @@ def evaluate_reid(
         topk (Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
 
     Returns:
-        dict[str, float]: In percent ``rank-{k}`` (CMC@k), ``mAP``, ``mAP_trapezoid`` and ``mINP``;
+        dict[str, float]: In percent ``mAP``, ``rank-{k}`` (CMC@k), ``mAP_trapezoid`` and ``mINP``;
         and ``queries_left_out``, how many have no match.
 
     Raises:
@@ -117,7 +117,8 @@ def evaluate_reid(
             'Expected a match in the gallery, of the same person and another camera, '
             f'for at least one query, but none of {len(query.features)} has one'
         )
-    names = [*(f'rank-{k}' for k in topk), 'mAP', 'mAP_trapezoid', 'mINP']
+    # The first one decides where a best checkpoint is saved by `save_best='auto'`.
+    names = ['mAP', *(f'rank-{k}' for k in topk), 'mAP_trapezoid', 'mINP']
     percent = 100 * totals[:-1] / num_valid
     return dict(
         zip(names, percent.tolist(), strict=True), queries_left_out=len(query.features) - num_valid
@@ -187,7 +188,7 @@ def _first_equal_rows(features: Tensor) -> Tensor:
 
 
 def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
-    """Sum CMC@k, AP, trapezoid AP and INP over the queries with a match, and count these."""
+    """Sum AP, CMC@k, trapezoid AP and INP over the queries with a match, and count these."""
     counts = matches.sum(1)
     matches, counts = matches[counts > 0], counts[counts > 0]
     # One entry for each match, query after query: its rank, and which of the query's it is.
@@ -200,8 +201,8 @@ def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
     share = 1 / counts.double()[row]
     return torch.stack(
         [
-            *((rank[first] < k).sum() for k in topk),
             (share * precision).sum(),
+            *((rank[first] < k).sum() for k in topk),
             (share * (precision + before) / 2).sum(),
             (counts / (rank[first + counts - 1] + 1)).sum(),
             torch.tensor(len(counts)),
