@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from frlr_mm.evaluation.topk import check_topk
+
 # Entries of the (queries, gallery) matrices that are in memory at once, about 0.5 GB in all.
 _CHUNK_ENTRIES = 2**24
 
@@ -63,7 +65,7 @@ def rank_gallery(query: Embeddings, gallery: Embeddings) -> Ranking:
 
 
 def evaluate_reid(
-    query: Embeddings, gallery: Embeddings, topk: Sequence[int] = (1, 5, 10, 20)
+    query: Embeddings, gallery: Embeddings, topk: int | Sequence[int] = (1, 5, 10, 20)
 ) -> dict[str, float]:
     r"""Evaluate single-query retrieval.
 
@@ -83,13 +85,14 @@ def evaluate_reid(
     Args:
         query (Embeddings): Q >= 1 images.
         gallery (Embeddings): G >= 1 images.
-        topk (Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
+        topk (int | Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
 
     Returns:
         dict[str, float]: In percent ``mAP``, ``rank-{k}`` (CMC@k), ``mAP_trapezoid`` and ``mINP``;
         and ``queries_left_out``, how many have no match.
 
     Raises:
+        TypeError: If a k is not an int.
         ValueError: If shapes do not fit, a feature is not finite, a k is below 1, or no query has
             a match.
 
@@ -104,13 +107,11 @@ def evaluate_reid(
             'Expected features of `query` and `gallery` to have one length, but got '
             f'{query.features.shape[1]} and {gallery.features.shape[1]}'
         )
-    for k in topk:
-        if k < 1:
-            raise ValueError(f'Expected `topk` to hold ranks >= 1, but got {k}')
-
+    topk = check_topk(topk)
     totals = torch.zeros(len(topk) + 4, dtype=torch.float64)
     for ranking in _rank_in_chunks(query, gallery):
         totals += _sum_over_queries(ranking.matches, topk)
+        del ranking  # before the next one takes as much memory again
     num_valid = totals[-1].item()
     if num_valid == 0:
         raise ValueError(
@@ -170,7 +171,10 @@ def _rank_in_chunks(query: Embeddings, gallery: Embeddings) -> Iterator[Ranking]
         last_row, last = int(distinct[-1]), similarity[-1].clone()
         if len(distinct) < len(places):
             similarity = similarity[inverse]
-        yield _rank(similarity, Embeddings(*(part[places] for part in query)), gallery)
+        ranking = _rank(similarity, Embeddings(*(part[places] for part in query)), gallery)
+        del similarity
+        yield ranking
+        del ranking
 
 
 def _first_equal_rows(features: Tensor) -> Tensor:

@@ -253,3 +253,10 @@ def test_bad_input_is_named(change, message):
 def test_bad_topk_is_named():
     with pytest.raises(ValueError, match='`topk` to hold ranks >= 1, but got 0'):
         evaluate_reid(make_images(3), make_images(30, seed=1), topk=(0, 1))
+    with pytest.raises(TypeError, match='`topk` to hold ints, but got 2.5'):
+        evaluate_reid(make_images(3), make_images(30, seed=1), topk=2.5)
+
+
+def test_one_k():
+    images = make_images(3), make_images(30, seed=1)
+    assert evaluate_reid(*images, topk=5) == evaluate_reid(*images, topk=(5,))
