@@ -10,6 +10,7 @@ from .glyphs import (
     GlyphReID,
 )
 from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
+from .samplers import NoLoneImageBatchSampler
 from .tiny_imagenet import TinyImageNet
 from .transforms import CropBBox, LoadCheckedImage
 
@@ -26,5 +27,6 @@ __all__ = [
     'GlyphReID',
     'LoadCheckedImage',
     'Market1501',
+    'NoLoneImageBatchSampler',
     'TinyImageNet',
 ]
