@@ -20,6 +20,7 @@ import mmengine.runner.checkpoint
 import mmengine.utils.package_utils
 import numpy as np
 import torch
+from mmengine.dataset import ConcatDataset
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import HistoryBuffer, print_log
@@ -38,6 +39,7 @@ def apply() -> None:
     keep_checkpoints_from_running_code()
     write_files_atomically()
     infer_rules_of_metrics()
+    say_how_to_concatenate_persons()
 
 
 def ignore_known_warnings() -> None:
@@ -261,3 +263,31 @@ def infer_rules_of_metrics() -> None:
 
     CheckpointHook._init_rule = init_rules
     EarlyStoppingHook._init_rule = init_rule
+
+
+def say_how_to_concatenate_persons() -> None:
+    """Let ConcatDataset say why it refuses several re-ID data sets, and what does take them.
+
+    mmengine only says that meta information does not match. Can go when it says which.
+    """
+    original = ConcatDataset.__init__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def init(
+        self: ConcatDataset, datasets: Any, lazy_init: bool = False, ignore_keys: Any = None
+    ) -> None:
+        try:
+            original(self, datasets, lazy_init, ignore_keys)
+        except ValueError:
+            persons = {dataset.metainfo.get('persons') for dataset in self.datasets} - {None}
+            if len(persons) < 2 or 'persons' in self.ignore_keys:
+                raise
+            raise ValueError(
+                'Expected the data sets of ConcatDataset to have persons in common, but got '
+                f'{", ".join(sorted(persons))}: use ConcatReID, which keeps them apart, or add '
+                "'persons' to `ignore_keys` if a label is one person in all of them"
+            ) from None
+
+    ConcatDataset.__init__ = init

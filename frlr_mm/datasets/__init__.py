@@ -1,6 +1,7 @@
 """Data sets that mmpretrain lacks."""
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
+from .concat_reid import ConcatReID
 from .deepfashion import DeepFashionAttribute
 from .glyphs import (
     BaseGlyphDataset,
@@ -18,6 +19,7 @@ __all__ = [
     'CUHK03NP',
     'MSMT17',
     'BaseGlyphDataset',
+    'ConcatReID',
     'CropBBox',
     'DeepFashionAttribute',
     'DukeMTMCreID',
