@@ -40,6 +40,7 @@ def apply() -> None:
     write_files_atomically()
     infer_rules_of_metrics()
     say_how_to_concatenate_persons()
+    keep_unknown_labels_in_mixed_images()
 
 
 def ignore_known_warnings() -> None:
@@ -291,3 +292,27 @@ def say_how_to_concatenate_persons() -> None:
             ) from None
 
     ConcatDataset.__init__ = init
+
+
+def keep_unknown_labels_in_mixed_images() -> None:
+    """Let a label that is unknown (below 0) in one of two mixed images be unknown in the mixture.
+
+    mmpretrain's batch augmentations average labels, and a -1 with them, into soft targets that
+    nobody gave. NaN takes its place while they do, since it survives any average. Can go when they
+    know unknown labels.
+    """
+    from mmpretrain.models import RandomBatchAugment  # not before the rest is mended
+
+    original = RandomBatchAugment.__call__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def call(
+        self: Any, batch_input: torch.Tensor, batch_score: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        score = batch_score.float().masked_fill(batch_score < 0, torch.nan)
+        inputs, score = original(self, batch_input, score)
+        return inputs, score.nan_to_num(-1.0)
+
+    RandomBatchAugment.__call__ = call

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
+from mmpretrain.models import RandomBatchAugment
 from torch import nn
 
 from frlr_mm import compat
@@ -193,3 +194,21 @@ def test_apply_twice_changes_nothing():
     compat.apply()
     assert mmengine.runner.checkpoint.load_url is load_url
     assert CheckpointLoader.load_checkpoint.__func__ is load_checkpoint
+
+
+@pytest.mark.parametrize('kind', ['Mixup', 'CutMix', 'ResizeMix'])
+def test_unknown_labels_stay_unknown_in_mixed_images(kind):
+    """A mixture is known where both of its labels are."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    augment = RandomBatchAugment(dict(type=kind, alpha=1.0))
+    label = torch.tensor([[1, 0, -1], [0, 1, 0], [1, -1, 0], [0, 0, 1]])
+    for _ in range(20):
+        _, mixed = augment(torch.randn(4, 3, 16, 16), label)
+        known = mixed >= 0
+        assert (mixed[~known] == -1).all() and not known[0, 2] and not known[2, 1]
+        assert ((mixed <= 1) | ~known).all()
+    _, alone = RandomBatchAugment(dict(type=kind, alpha=1.0), probs=0.0)(
+        torch.randn(4, 3, 16, 16), label
+    )
+    assert torch.equal(alone, label.float())

@@ -42,6 +42,15 @@ def val_lines(output):
             [GLYPHS, '--resume', 'nowhere.pth', *options(SMALL_GLYPHS)],
             'checkpoint not found: nowhere.pth',
         ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS | {'model.head.num_classes': 30})],
+            'Expected `model.head.num_classes` to be 20, the number of classes of '
+            'GlyphCategories, or PriorBiasHook(allow_unused=True), but got 30',
+        ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS), 'custom_hooks.1.begin=99'],
+            'Expected `begin` of FocusAnnealingHook to be below the end of training, 10, but got',
+        ),
     ],
 )
 def test_train_ends_with_one_line(run_tool, args, message):
@@ -138,7 +147,7 @@ def test_train_resume_test_and_infer(run_tool, tmp_path):
     )
     assert status == 0
     predictions = mmengine.load('predictions.pkl')
-    assert len(predictions) == 60 and predictions[0]['pred_score'].shape == (1000,)
+    assert len(predictions) == 60 and predictions[0]['pred_score'].shape == (20,)
     assert (
         len(list((tmp_path / 'run').rglob('*.png')))
         + len(list((tmp_path / 'shown').rglob('*.png')))
@@ -146,8 +155,9 @@ def test_train_resume_test_and_infer(run_tool, tmp_path):
     )
 
     Image.new('RGB', (32, 32)).save('black.png')
-    (result,) = ImageClassificationInferencer(str(GLYPHS), 'run/epoch_3.pth')('black.png')
-    assert result['pred_scores'].shape == (1000,) and len(result['pred_class']) == 1
+    config = f'run/{GLYPHS.name}'  # as it was run, with 20 classes
+    (result,) = ImageClassificationInferencer(config, 'run/epoch_3.pth')('black.png')
+    assert result['pred_scores'].shape == (20,) and len(result['pred_class']) == 1
 
 
 def test_mixed_precision_on_the_cpu(run_tool):

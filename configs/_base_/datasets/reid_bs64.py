@@ -1,4 +1,4 @@
-# What the person identification sets share; they differ in `dataset`.
+# What the person re-identification sets share; they differ in `dataset`.
 data_preprocessor = dict(
     # RGB format normalization parameters
     mean=[123.675, 116.28, 103.53],
