@@ -20,7 +20,7 @@ import mmengine.runner.checkpoint
 import mmengine.utils.package_utils
 import numpy as np
 import torch
-from mmengine.dataset import ConcatDataset
+from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import HistoryBuffer, print_log
@@ -40,6 +40,7 @@ def apply() -> None:
     write_files_atomically()
     infer_rules_of_metrics()
     say_how_to_concatenate_persons()
+    keep_subsets_apart()
     keep_unknown_labels_in_mixed_images()
 
 
@@ -292,6 +293,24 @@ def say_how_to_concatenate_persons() -> None:
             ) from None
 
     ConcatDataset.__init__ = init
+
+
+def keep_subsets_apart() -> None:
+    """Let the subset of a data set, as in a fold, be a copy of that data set alone.
+
+    mmengine remembers what it has copied by its address for as long as the process lives: an
+    object at the address of one that is gone is taken for it, and a fold gets the pipeline or the
+    meta information of another data set. Can go when its memory is that of one call.
+    """
+    original = BaseDataset._copy_without_annotation
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def copy_without_annotation(self: BaseDataset, memo: dict | None = None) -> BaseDataset:
+        return original(self, {} if memo is None else memo)
+
+    BaseDataset._copy_without_annotation = copy_without_annotation
 
 
 def keep_unknown_labels_in_mixed_images() -> None:

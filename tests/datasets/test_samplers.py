@@ -61,6 +61,7 @@ def shrink(cfg, tmp_path):
     loader.dataset.data_root = str(tmp_path / 'data')
     dataset = DATASETS.build(loader.dataset)
     loader.batch_size = len(dataset) - 1
+    cfg.model.head.num_classes = len(dataset.CLASSES)
     return len(dataset)
 
 

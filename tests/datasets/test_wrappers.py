@@ -104,6 +104,15 @@ def test_folds_are_the_data_set(config, seed):
     assert all(positives_of(part[0]) == sorted(part.get_cat_ids(0)) for part in parts)
 
 
+def test_folds_share_nothing_that_was_copied(config):
+    """What mmengine has copied once it would find again, by an address that may be another's."""
+    dataset = build(**config)
+    one, other = dataset.get_subset([0]), dataset.get_subset([1])
+    assert one.pipeline is not other.pipeline
+    assert one._metainfo is not other._metainfo
+    assert one.metainfo == other.metainfo == dataset.metainfo
+
+
 def test_repeated_and_concatenated(config):
     dataset = build(**config)
     expected = 2 * [labels_of(dataset[i]) for i in range(len(dataset))]
