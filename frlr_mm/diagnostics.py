@@ -30,7 +30,7 @@ def negative_share(positive_grad: Tensor, negative_grad: Tensor) -> Tensor:
 
 
 def effective_negatives(negative_grad: Tensor) -> Tensor:
-    r"""Return how many negatives of an image share the gradient: the inverse participation ratio.
+    r"""Return how many negatives per image share the gradient: the inverse participation ratio.
 
     .. math:: \frac{(\sum_j |g^-_{ij}|)^2}{\sum_j (g^-_{ij})^2}
 
@@ -49,7 +49,7 @@ def effective_negatives(negative_grad: Tensor) -> Tensor:
 
 
 def selection_threshold(cls_score: Tensor, negative_grad: Tensor) -> Tensor:
-    """Return the smallest probability among the selected negatives of an image.
+    """Return the smallest probability among the selected negatives, averaged over images.
 
     Args:
         cls_score (Tensor): The logits (N, C).
@@ -70,7 +70,7 @@ def split_loss(
     """Split the losses of the images into the parts of their positives and negatives.
 
     The split is exact for HSLRLoss, SSLRLoss and cross-entropy, and for hard targets. The focal
-    and the asymmetric loss are no sum of two parts where a target is soft; there the parts are the
+    and the asymmetric loss are not sums of two parts where a target is soft; there they are the
     losses of the targets 1 and 0, times t and 1 - t.
 
     Args:

@@ -15,6 +15,8 @@ def public_callables():
     """Return (qualified name, docstring, signature) of each public thing of the package."""
     found = {}
     for info in pkgutil.walk_packages(frlr_mm.__path__, 'frlr_mm.'):
+        if info.name.rpartition('.')[2].startswith('_'):
+            continue  # not meant for users
         module = importlib.import_module(info.name)
         for name, thing in vars(module).items():
             if name.startswith('_') or getattr(thing, '__module__', None) != info.name:

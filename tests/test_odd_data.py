@@ -14,7 +14,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from torch import nn
 
-from frlr_mm.datasets.glyphs import dataset as glyphs
+from frlr_mm.datasets.glyphs import base as glyphs
 from tests.support.glyph_cases import images, load
 
 LOSSES = (dict(type='HSLRLoss', ratio=0.5), dict(type='SSLRLoss'))
@@ -176,10 +176,10 @@ def test_cache_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     """A cache that is there is read without a write."""
     first = load(tmp_path)
 
-    def read_only(path, array):
+    def read_only(path):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(glyphs, '_save_atomically', read_only)
+    monkeypatch.setattr(glyphs, 'replacing', read_only)
     assert np.array_equal(images(load(tmp_path)), images(first))
     with pytest.raises(OSError, match=re.escape(f'{first.cache_file}'.replace('seed0', 'seed1'))):
         load(tmp_path, seed=1)

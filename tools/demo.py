@@ -1,4 +1,4 @@
-"""Train with HS-LR on the built-in glyphs, evaluate, and draw what was learned."""
+"""Train with HS-LR on the built-in glyphs, evaluate, and draw what the network has learned."""
 
 import argparse
 import json
@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import mmengine
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 from mmengine.runner import find_latest_checkpoint
@@ -18,6 +18,7 @@ from mmpretrain import get_model
 from torch.utils.data import DataLoader
 
 from frlr_mm.datasets.glyphs.faces import glyph_characters
+from frlr_mm.reporting.figures import save_figure
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         '--work-dir',
         type=Path,
         default=Path('work_dirs/demo'),
-        help='the folder of checkpoints, logs and the picture',
+        help='the folder of checkpoints, logs and the figure (default: work_dirs/demo)',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='handed to tools/train.py and tools/test.py'
@@ -72,14 +73,14 @@ def choose(
 
 
 def draw(
-    log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple[str, ...], path: Path
-) -> None:
+    log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple[str, ...]
+) -> Figure:
     """Draw the learning curves above test images with their highest sigmoid scores."""
     rows = [json.loads(line) for line in log_file.read_text().splitlines()]
     train = [row for row in rows if 'loss' in row]
     val = [row for row in rows if 'accuracy/top1' in row]
 
-    figure = plt.figure(figsize=(12, 5.6), layout='constrained')
+    figure = Figure(figsize=(12, 5.6), layout='constrained')
     curves, glyphs = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     top1 = f'top-1 on held-out faces, % (last: {val[-1]["accuracy/top1"]:.1f})'
     panels = (
@@ -94,18 +95,16 @@ def draw(
 
     glyphs.suptitle('Test images and their three highest sigmoid scores; black: the right class')
     for cell, i in zip(glyphs.subfigures(2, 6).flat, choose(infos, scores), strict=False):
-        picture, bars = cell.subplots(1, 2)
-        picture.imshow(infos[i]['img'], cmap='gray')
-        picture.axis('off')
+        image, bars = cell.subplots(1, 2)
+        image.imshow(infos[i]['img'], cmap='gray')
+        image.axis('off')
         top = scores[i].topk(3)
         colors = ['k' if int(j) == infos[i]['gt_label'] else 'w' for j in top.indices]
         bars.barh(range(3), top.values.tolist(), color=colors, edgecolor='k')
         bars.set_yticks(range(3), [classes[int(j)] for j in top.indices], fontsize=12)
         bars.set(xlim=(0, 1), xticks=(0, 1), box_aspect=1)
         bars.invert_yaxis()
-    partial = path.with_suffix('.partial.png')
-    figure.savefig(partial, dpi=120)
-    partial.replace(path)
+    return figure
 
 
 def main() -> None:
@@ -131,13 +130,13 @@ def main() -> None:
     # What train.py ran with, options included, as it wrote it down.
     config = mmengine.Config.fromfile(args.work_dir / CONFIG.name)
     logs = sorted(args.work_dir.glob('*/vis_data/scalars.json'))
-    picture = args.work_dir / 'demo.png'
-    # tools/test.py logs there as well; the last log of a training has its loss.
+    # tools/test.py logs there as well; the last log of training holds its loss.
     log_file = next(log for log in reversed(logs) if '"loss"' in log.read_text())
     infos, scores = predict(config, checkpoint)
-    draw(log_file, infos, scores, glyph_characters(), picture)
+    figure = draw(log_file, infos, scores, glyph_characters())
+    files = save_figure(figure, args.work_dir / 'demo.png', dpi=120)
     top1 = mmengine.load(metrics_file)['accuracy/top1']
-    print(f'top-1: {top1:.1f} %\npicture: {picture}')
+    print(f'top-1: {top1:.1f} %\nfigure: {" ".join(map(str, files))}')
 
 
 if __name__ == '__main__':

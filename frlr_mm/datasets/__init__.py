@@ -2,7 +2,13 @@
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .deepfashion import DeepFashionAttribute
-from .glyphs import GlyphDataset
+from .glyphs import (
+    BaseGlyphDataset,
+    GlyphAttributes,
+    GlyphCategories,
+    GlyphDataset,
+    GlyphReID,
+)
 from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
 from .tiny_imagenet import TinyImageNet
 from .transforms import CropBBox, LoadCheckedImage
@@ -10,10 +16,14 @@ from .transforms import CropBBox, LoadCheckedImage
 __all__ = [
     'CUHK03NP',
     'MSMT17',
+    'BaseGlyphDataset',
     'CropBBox',
     'DeepFashionAttribute',
     'DukeMTMCreID',
+    'GlyphAttributes',
+    'GlyphCategories',
     'GlyphDataset',
+    'GlyphReID',
     'LoadCheckedImage',
     'Market1501',
     'TinyImageNet',

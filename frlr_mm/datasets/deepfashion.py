@@ -13,7 +13,7 @@ from .deepfashion_files import (
     read_columns,
     read_labels,
 )
-from .files import check_image_name, refuse_links_out
+from .files import check_image_name
 
 SPLITS = ('train', 'val', 'test')
 # The types in list_attr_cloth.txt count from 1.
@@ -55,8 +55,6 @@ class DeepFashionAttribute(MultiLabelDataset):
         with_bbox (bool): Whether to read the bounding boxes, for
             :class:`~frlr_mm.datasets.CropBBox`. Defaults to False.
         data_prefix (str): The folder of the images below ``data_root``. Defaults to 'Img'.
-        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
-            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img_path``, str, ``gt_label``, the indices of the
@@ -65,8 +63,7 @@ class DeepFashionAttribute(MultiLabelDataset):
     and the type of each attribute.
 
     Raises:
-        ValueError: If an argument is out of its range, a row of an annotation file is wrong, or an
-            image leads out of the data set.
+        ValueError: If an argument is out of its range, or a row of an annotation file is wrong.
         FileNotFoundError: If an annotation file is missing.
     """
 
@@ -78,7 +75,6 @@ class DeepFashionAttribute(MultiLabelDataset):
         unknown: str = 'keep',
         with_bbox: bool = False,
         data_prefix: str = 'Img',
-        allow_links_out: bool = False,
         **kwargs: Any,
     ) -> None:
         for name, value, choices in (
@@ -92,7 +88,6 @@ class DeepFashionAttribute(MultiLabelDataset):
         self.annotation = annotation
         self.unknown = unknown
         self.with_bbox = with_bbox
-        self.allow_links_out = allow_links_out
         super().__init__(ann_file='', data_root=data_root, data_prefix=data_prefix, **kwargs)
 
     @property
@@ -106,20 +101,14 @@ class DeepFashionAttribute(MultiLabelDataset):
         raise FileNotFoundError(f'DeepFashionAttribute expected the folder {expected}')
 
     def load_data_list(self) -> list[dict]:
-        """Return what the pipeline gets of each image, ``gt_score`` left out."""
+        """Return what the pipeline gets per image, ``gt_score`` left out."""
         types = read_attribute_names(
             self.annotation_folder / 'list_attr_cloth.txt', ATTRIBUTE_TYPES[self.annotation]
         )
         self._metainfo.setdefault('classes', tuple(types))
         self._metainfo.setdefault('attribute_types', tuple(types.values()))
         load = self._load_coarse if self.annotation == 'coarse' else self._load_fine
-        data_list = load(len(types))
-        if not self.allow_links_out:
-            # A prefix that is an absolute path leads where the config wants it to.
-            is_below = Path(self.img_prefix).is_relative_to(self.data_root)
-            root = self.data_root if is_below else self.img_prefix
-            refuse_links_out(root, (info['img_path'] for info in data_list))
-        return data_list
+        return load(len(types))
 
     def _load_coarse(self, num_attributes: int) -> list[dict]:
         partition = Path(self.data_root, 'Eval', 'list_eval_partition.txt')
@@ -190,7 +179,7 @@ class DeepFashionAttribute(MultiLabelDataset):
 
 
 def _check_complete(path: Path, infos: dict[str, dict], key: str) -> None:
-    missing: str | None = next((name for name, info in infos.items() if key not in info), None)
+    missing = next((name for name, info in infos.items() if key not in info), None)
     if missing is not None:
         raise ValueError(f'{path}: expected a row for {missing}, which is in the partition')
 

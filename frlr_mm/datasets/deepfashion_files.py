@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import decode_line, read_lines
+from .files import decode_line, open_text, read_lines
 
 # What is read at a time of the label matrix, which has 0.9 GB of text.
 _CHUNK_BYTES = 16 << 20
@@ -19,24 +19,25 @@ Row = tuple[int, str]
 
 
 def read_rows(path: Path, has_header: bool) -> list[Row]:
-    """Return the rows of a small file with their line numbers, blank lines left out.
+    """Return the rows of a small file with their line numbers.
 
     Args:
         path (Path): The file.
-        has_header (bool): Whether line 1 holds the number of rows and line 2 the column names.
+        has_header (bool): Whether line 1 holds the number of rows and line 2 the column names. If
+            it does, blank lines are left out; else they stay, as rows are known by their place.
 
     Returns:
         list[tuple[int, str]]: Line number, from 1, and line.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a line is no UTF-8, or the number of rows is not that of line 1.
+        ValueError: If a line is not UTF-8, or the number of rows is not that of line 1.
     """
     _check_exists(path)
     lines = read_lines(path)
     if not has_header:
         return lines
-    rows = lines[2:]
+    rows = [(number, line) for number, line in lines[2:] if line]
     _check_count(path, lines[0][1] if lines else '', len(rows))
     return rows
 
@@ -103,10 +104,10 @@ def read_columns(
 
 
 def parse_box(path: Path, number: int, fields: Sequence[str]) -> list[int]:
-    """Return the corners x_1, y_1, x_2, y_2 of a bounding box, both inside of it.
+    """Return the corners x_1, y_1, x_2, y_2 of a bounding box, both inside it.
 
     Raises:
-        ValueError: If they are no whole numbers or out of order.
+        ValueError: If they are not whole numbers, or out of order.
     """
     if not all(map(_NUMBER.fullmatch, fields)):
         raise ValueError(
@@ -128,29 +129,38 @@ def read_labels(
 
     Args:
         path (Path): list_attr_img.txt, or a file of labels alone.
-        num_attributes (int): The labels of a row.
-        has_names (bool): Whether the file has the two header lines and an image's name before its
-            labels; 1 is positive, -1 negative and 0 unknown then. Else 1 is positive, 0 negative.
+        num_attributes (int): The number of labels per row.
+        has_names (bool): Whether the file has the two header lines and the name of an image before
+            its labels; 1 is positive, -1 negative and 0 unknown then. Else 1 is positive and 0
+            negative.
 
     Yields:
-        tuple[int, str, np.ndarray, np.ndarray]: For each row its line number, the image's name or
-        '', and the indices of its positive and of its unknown attributes, both of the smallest
-        type that holds them.
+        tuple[int, str, np.ndarray, np.ndarray]: For each row its line number, the name of the
+        image or '', and the indices of its positive and of its unknown attributes, both of the
+        smallest type that holds them.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a row or the number of rows does not fit.
     """
     num_rows = 0
+    blank = 0  # the first blank line so far
     _check_exists(path)
-    with path.open('rb') as file:
+    with open_text(path) as file:
         header = [file.readline(), file.readline()] if has_names else []
         num_lines = len(header)
         while lines := file.readlines(_CHUNK_BYTES):
             numbers, names, bodies = [], [], []
             for number, line in enumerate(lines, num_lines + 1):
                 fields = line.split(None, 1) if has_names else [b'', line.strip()]
-                if any(fields):
+                if not any(fields):
+                    blank = blank or number
+                elif blank and not has_names:
+                    # Rows are known by their place.
+                    raise ValueError(
+                        f'{path}:{blank}: expected {num_attributes} labels, but got a blank line'
+                    )
+                else:
                     numbers.append(number)
                     names.append(decode_line(path, number, fields[0]))
                     bodies.append(fields[1].rstrip() if len(fields) > 1 else b'')

@@ -1,16 +1,30 @@
-"""Annotation files and images are data: what is read of them, and where they may lead."""
+"""What the readers of all data sets take for a text file, an image file and its name.
 
+Text is UTF-8, with or without a byte order mark (BOM), with any line ends, and with blank lines at
+its end. Folders may hold hidden files, among them the ``._name`` files of macOS, and the case of a
+suffix does not matter.
+"""
+
+import codecs
 import os
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+
+
+def open_text(path: Path) -> BufferedReader:
+    """Open a file to read the bytes of its text, the byte order mark left out."""
+    file = path.open('rb')
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
+    return file
 
 
 def decode_line(path: Path, number: int, line: bytes) -> str:
     """Return a line of a file as text.
 
     Raises:
-        ValueError: If it is no UTF-8.
+        ValueError: If it is not UTF-8.
     """
     try:
         return line.decode()
@@ -18,29 +32,49 @@ def decode_line(path: Path, number: int, line: bytes) -> str:
         raise ValueError(f'{path}:{number}: expected UTF-8, but got {line!r:.200}') from error
 
 
-def read_lines(path: Path, keep_blank: bool = False) -> list[tuple[int, str]]:
-    """Return the lines of a text file with their numbers, from 1.
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a text file with their numbers, from 1, less blank ones at its end.
 
     Args:
         path (Path): The file.
-        keep_blank (bool): Whether blank lines are returned too. Defaults to False.
 
     Returns:
         list[tuple[int, str]]: Line number, and line without what is blank at its end.
 
     Raises:
-        ValueError: If a line is no UTF-8.
+        ValueError: If a line is not UTF-8.
     """
-    with path.open('rb') as file:
-        return [
+    with open_text(path) as file:
+        lines = [
             (number, decode_line(path, number, line).rstrip())
             for number, line in enumerate(file, 1)
-            if keep_blank or line.strip()
         ]
+    while lines and not lines[-1][1]:
+        lines.pop()
+    return lines
+
+
+def list_images(folder: Path, suffixes: Iterable[str]) -> list[str]:
+    """Return the sorted names of the images in a folder.
+
+    Args:
+        folder (Path): The folder.
+        suffixes (Iterable[str]): Suffixes in lower case, such as '.jpg'; the case of those of the
+            files does not matter.
+
+    Returns:
+        list[str]: Names, hidden files left out.
+    """
+    ends = tuple(suffixes)
+    return sorted(
+        name
+        for name in os.listdir(folder)
+        if name.lower().endswith(ends) and not name.startswith('.')
+    )
 
 
 def check_image_name(path: Path, number: int, name: str) -> str:
-    """Return the name of an image if it stays inside of the folder of images.
+    """Return the name of an image if it stays inside the folder of images.
 
     Args:
         path (Path): The file that names it, for the error.
@@ -51,53 +85,12 @@ def check_image_name(path: Path, number: int, name: str) -> str:
         str: ``name``.
 
     Raises:
-        ValueError: If it is absolute, goes up by '..', or is no path at all.
+        ValueError: If it is absolute, goes up by '..', or is not a path at all.
     """
     parts = name.replace('\\', '/').split('/')
     if not parts[0] or '..' in parts or '\0' in name:
         raise ValueError(
-            f'{path}:{number}: expected the name of an image inside of the folder of '
+            f'{path}:{number}: expected the name of an image inside the folder of '
             f'images, but got {name!r}'
         )
     return name
-
-
-def refuse_links_out(root: str, paths: Iterable[Any]) -> None:
-    """Raise if a path leaves ``root`` by a symbolic link; ``root`` itself may be one.
-
-    A file of the image's name that is not there is no error here. Folders are listed once each,
-    which tells links from files without a look at every file.
-
-    Args:
-        root (str): The folder of the data set.
-        paths (Iterable[str | Path]): Images below ``root``.
-
-    Raises:
-        ValueError: If a path leads out of ``root``.
-    """
-    inside = os.path.realpath(root)
-    links: dict[str, set[str]] = {}
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in links:
-            _check_target(inside, folder)
-            links[folder] = _list_links(folder)
-        if name in links[folder]:
-            _check_target(inside, str(path))
-
-
-def _list_links(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_symlink()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-
-
-def _check_target(inside: str, path: str) -> None:
-    target = os.path.realpath(path)
-    if os.path.commonpath([inside, target]) != inside:
-        raise ValueError(
-            f'{path} leads to {target}, out of the data set: expected images inside of '
-            f'{inside}; `allow_links_out=True` of the data set allows it'
-        )

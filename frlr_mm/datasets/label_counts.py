@@ -54,7 +54,7 @@ class LabelCounts:
 
 
 def count_labels(dataset: Any, num_classes: int) -> LabelCounts:
-    """Count the labels of a data set; no image is read.
+    """Count the labels of a data set without reading its images.
 
     Args:
         dataset (BaseDataset): A data set of mmengine or a wrapper of one, with ``gt_score`` or
@@ -67,7 +67,7 @@ def count_labels(dataset: Any, num_classes: int) -> LabelCounts:
 
     Raises:
         TypeError: If the data set has no ``get_data_info``.
-        ValueError: If an image has no label, or one that does not fit C classes.
+        ValueError: If an image lacks a label, or has one that does not fit C classes.
     """
     name = type(dataset).__name__
     if not hasattr(dataset, 'get_data_info'):

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .files import read_lines, refuse_links_out
+from .files import list_images, read_lines
 
 SPLITS = ('train', 'query', 'gallery', 'test')
 # Images of no person at all, or of a badly cut one: neither right nor wrong as an answer.
@@ -19,7 +19,7 @@ MSMT17_FOLDERS = {'V1': ('train', 'test'), 'V2': ('mask_train_v2', 'mask_test_v2
 # Groups 1 to 3 are the path, the camera and the id. The whole path is spelt out: a list is
 # data, and may lead nowhere else.
 _MSMT17_LINE = re.compile(
-    r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d{1,9}(?:_ex)?\.jpg)'
+    r'(\d{4}/\d{4}_\d{3}_(0[1-9]|1[0-5])_\d{4}(?:morning|noon|afternoon)_\d{4}_\d{1,9}(?:_ex)?(?i:\.jpg))'
     r' (\d{1,9})',
     re.ASCII,
 )
@@ -33,8 +33,6 @@ class ReIDDataset(BaseDataset):
         split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the
             gallery, which is what :class:`~frlr_mm.evaluation.ReIDMetric` takes.
         data_root (str): The folder that the archive was unpacked in, or the folder that it made.
-        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
-            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img_path``, str, ``gt_label``, int, and
@@ -43,21 +41,18 @@ class ReIDDataset(BaseDataset):
     the other splits hold ``is_query``, bool, too.
 
     Raises:
-        ValueError: If an argument is none of its values, an image's name does not fit the data
-            set or leads out of it, or a folder holds no image.
+        ValueError: If an argument is none of its values, the name of an image or a line of a list
+            does not fit the data set, or a folder or a list is empty.
         FileNotFoundError: If a folder or a list is missing.
     """
 
     # The folder that the official archive makes.
     archive_folder: str
 
-    def __init__(
-        self, split: str, data_root: str, allow_links_out: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, split: str, data_root: str, **kwargs: Any) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split
-        self.allow_links_out = allow_links_out
         super().__init__(ann_file='', data_root=os.path.expanduser(data_root), **kwargs)
 
     def read_split(self, root: Path, split: str) -> Iterator[tuple[Path, int, int]]:
@@ -65,12 +60,12 @@ class ReIDDataset(BaseDataset):
         raise NotImplementedError
 
     def load_data_list(self) -> list[dict]:
-        """Return what the pipeline gets of each image."""
+        """Return what the pipeline gets per image."""
         root = Path(self.data_root)
         if (root / self.archive_folder).is_dir():
             root = root / self.archive_folder
         if self.split == 'train':
-            images = self._read_inside(root, 'train')
+            images = list(self.read_split(root, 'train'))
             ids = sorted({person_id for _, person_id, _ in images})
             label = {person_id: i for i, person_id in enumerate(ids)}
             self._metainfo['classes'] = tuple(f'{person_id:04d}' for person_id in ids)
@@ -86,14 +81,8 @@ class ReIDDataset(BaseDataset):
                 is_query=split == 'query',
             )
             for split in (('query', 'gallery') if self.split == 'test' else (self.split,))
-            for path, person_id, camera_id in self._read_inside(root, split)
+            for path, person_id, camera_id in self.read_split(root, split)
         ]
-
-    def _read_inside(self, root: Path, split: str) -> list[tuple[Path, int, int]]:
-        images = list(self.read_split(root, split))
-        if not self.allow_links_out:
-            refuse_links_out(self.data_root, (path for path, _, _ in images))
-        return images
 
     def missing(self, path: Path) -> FileNotFoundError:
         """Return the error of a path that is not there."""
@@ -110,10 +99,11 @@ class ReIDDataset(BaseDataset):
 class FolderReIDDataset(ReIDDataset):
     """Base class: a folder for each split, ids in the names of the files.
 
-    Files that are no images, such as the ``Thumbs.db`` of Market-1501's archive, are passed over.
+    Files that are not images, such as the ``Thumbs.db`` of Market-1501's archive, are passed over.
+    Arguments and errors as for :class:`ReIDDataset`.
     """
 
-    # Groups 1 and 2 are the ids of the person and of the camera.
+    # Groups 1 and 2 are the ids of the person and of the camera; the case of the suffix is free.
     name_pattern: ClassVar[re.Pattern]
     example: ClassVar[str]
     folders: ClassVar[dict[str, str]] = {
@@ -127,14 +117,9 @@ class FolderReIDDataset(ReIDDataset):
         folder = root / self.folders[split]
         if not folder.is_dir():
             raise self.missing(folder)
-        # `-1` sorts before the ids.
-        names = sorted(
-            name
-            for name in os.listdir(folder)
-            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith('.')
-        )
         is_empty = True
-        for name in names:
+        # `-1` sorts before the ids.
+        for name in list_images(folder, IMG_EXTENSIONS):
             match = self.name_pattern.fullmatch(name)
             if match is None:
                 raise ValueError(
@@ -160,24 +145,15 @@ class Market1501(FolderReIDDataset):
     gallery less its junk, the 3,819 images of id -1; the 2,798 distractors of id 0 stay, and match
     no query.
 
-    Args:
-        split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the gallery.
-        data_root (str): The folder that holds ``bounding_box_train``, ``bounding_box_test`` and
-            ``query``, or ``Market-1501-v15.09.15`` with these.
-        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
-            of ``data_root``. Defaults to False.
-        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
-
-    Raises:
-        ValueError: If an argument is none of its values, an image's name does not fit the data
-            set, or a folder holds no image.
-        FileNotFoundError: If a folder is missing.
+    ``data_root`` is the folder that holds ``bounding_box_train``, ``bounding_box_test`` and
+    ``query``, or ``Market-1501-v15.09.15`` with these. Other arguments and errors as for
+    :class:`ReIDDataset`.
 
     Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
     """
 
     archive_folder = 'Market-1501-v15.09.15'
-    name_pattern = re.compile(r'(-1|\d{4})_c([1-6])s\d_\d{6}_\d{2}\.jpg', re.ASCII)
+    name_pattern = re.compile(r'(-1|\d{4})_c([1-6])s\d_\d{6}_\d{2}(?i:\.jpg)', re.ASCII)
     example = '0002_c1s1_000451_03.jpg'
 
 
@@ -188,25 +164,16 @@ class DukeMTMCreID(FolderReIDDataset):
     16,522 training images, 2,228 queries and 17,661 gallery images; 408 further persons of the
     gallery are distractors, which match no query.
 
-    Args:
-        split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the gallery.
-        data_root (str): The folder that holds ``bounding_box_train``, ``bounding_box_test`` and
-            ``query``, or ``DukeMTMC-reID`` with these.
-        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
-            of ``data_root``. Defaults to False.
-        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
-
-    Raises:
-        ValueError: If an argument is none of its values, an image's name does not fit the data
-            set, or a folder holds no image.
-        FileNotFoundError: If a folder is missing.
+    ``data_root`` is the folder that holds ``bounding_box_train``, ``bounding_box_test`` and
+    ``query``, or ``DukeMTMC-reID`` with these. Other arguments and errors as for
+    :class:`ReIDDataset`.
 
     Source: Zheng, Zheng, Yang, "Unlabeled Samples Generated by GAN Improve the Person
     Re-identification Baseline in vitro", ICCV 2017.
     """
 
     archive_folder = 'DukeMTMC-reID'
-    name_pattern = re.compile(r'(\d{4})_c([1-8])_f\d{7}\.jpg', re.ASCII)
+    name_pattern = re.compile(r'(\d{4})_c([1-8])_f\d{7}(?i:\.jpg)', re.ASCII)
     example = '0001_c2_f0046182.jpg'
 
 
@@ -218,24 +185,18 @@ class CUHK03NP(FolderReIDDataset):
     1,400 and 5,328 in boxes drawn by hand.
 
     Args:
-        split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the gallery.
+        split (str): As for :class:`ReIDDataset`.
         data_root (str): The folder that holds ``detected`` and ``labeled``, or ``cuhk03-np`` with
             these.
         boxes (str): 'detected' or 'labeled'. Defaults to 'detected'.
-        **kwargs: ``allow_links_out``, and other arguments of
-            :class:`mmpretrain.datasets.BaseDataset`.
-
-    Raises:
-        ValueError: If an argument is none of its values, an image's name does not fit the data
-            set, or a folder holds no image.
-        FileNotFoundError: If a folder is missing.
+        **kwargs: Other arguments of :class:`ReIDDataset`, whose errors this class raises.
 
     Source: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding",
     CVPR 2017.
     """
 
     archive_folder = 'cuhk03-np'
-    name_pattern = re.compile(r'(\d{4})_c([12])_\d+\.png', re.ASCII)
+    name_pattern = re.compile(r'(\d{4})_c([12])_\d+(?i:\.png)', re.ASCII)
     example = '0003_c1_21.png'
 
     def __init__(self, split: str, data_root: str, boxes: str = 'detected', **kwargs: Any) -> None:
@@ -261,18 +222,13 @@ class MSMT17(ReIDDataset):
     other names.
 
     Args:
-        split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the gallery.
+        split (str): As for :class:`ReIDDataset`.
         data_root (str): The folder that holds ``list_train.txt``, ``list_query.txt``,
             ``list_gallery.txt`` and the two folders of images, or ``MSMT17_V1`` or ``MSMT17_V2``
             with these.
         version (str): 'V1' or 'V2', the one that is handed out. Defaults to 'V2'.
-        **kwargs: ``allow_links_out``, and other arguments of
-            :class:`mmpretrain.datasets.BaseDataset`.
-
-    Raises:
-        ValueError: If an argument is none of its values, or a list is empty or holds a line that
-            does not fit; nothing but images of the data set is read.
-        FileNotFoundError: If a list or a folder is missing.
+        **kwargs: Other arguments of :class:`ReIDDataset`, whose errors this class raises. A list
+            may name nothing but images of the data set.
 
     Source: Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person Re-identification",
     CVPR 2018.
@@ -295,7 +251,7 @@ class MSMT17(ReIDDataset):
             raise self.missing(folder)
         if not list_file.is_file():
             raise self.missing(list_file)
-        lines = read_lines(list_file, keep_blank=True)
+        lines = read_lines(list_file)
         if not lines:
             raise ValueError(
                 f'Expected {list_file} to hold lines such as {_MSMT17_EXAMPLE!r}, but it is empty'

@@ -1,6 +1,5 @@
 """Tiny ImageNet: 200 classes of 64 x 64 images."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from .files import read_lines, refuse_links_out
+from .files import list_images, read_lines
 
 SPLITS = ('train', 'val')
-_EXTENSION = '.JPEG'
+_SUFFIX = '.jpeg'
 # File name, class and bounding box.
 _VAL_COLUMNS = 6
 
@@ -38,37 +37,28 @@ class TinyImageNet(BaseDataset):
     Args:
         data_root (str): The folder of the data set.
         split (str): 'train', 100,000 images, or 'val', 10,000.
-        allow_links_out (bool): Whether images may be symbolic links, or below such, that lead out
-            of ``data_root``. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img_path``, str, and ``gt_label``, int.
 
     Raises:
-        ValueError: If ``split`` is none of the two, a line of a file is wrong, a class has no
-            images, or an image leads out of the data set.
+        ValueError: If ``split`` is neither, a line of a file is wrong, or a class has no images.
         FileNotFoundError: If a file or a folder is missing.
     """
 
-    def __init__(
-        self, data_root: str, split: str, allow_links_out: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, data_root: str, split: str, **kwargs: Any) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split
-        self.allow_links_out = allow_links_out
         super().__init__(ann_file='', data_root=data_root, data_prefix=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Return path and class of each image."""
+        """Return the path and the class of each image."""
         wnids = self._read_wnids()
         self._metainfo.setdefault('classes', wnids)
         labels = {wnid: label for label, wnid in enumerate(wnids)}
         load = self._load_train if self.split == 'train' else self._load_val
-        data_list = load(labels)
-        if not self.allow_links_out:
-            refuse_links_out(self.data_root, (info['img_path'] for info in data_list))
-        return data_list
+        return load(labels)
 
     def _read_wnids(self) -> tuple[str, ...]:
         path = Path(self.data_root, 'wnids.txt')
@@ -86,16 +76,16 @@ class TinyImageNet(BaseDataset):
         data_list = []
         for wnid, label in labels.items():
             folder = Path(self.img_prefix, wnid, 'images')
-            names = sorted(_list_images(folder))
+            names = _list_images(folder)
             if not names:
-                raise ValueError(f'TinyImageNet expected {_EXTENSION} files in {folder}')
+                raise ValueError(f'TinyImageNet expected {_SUFFIX.upper()} files in {folder}')
             data_list += [dict(img_path=str(folder / name), gt_label=label) for name in names]
         return data_list
 
     def _load_val(self, labels: dict[str, int]) -> list[dict]:
         path = Path(self.img_prefix, 'val_annotations.txt')
         folder = Path(self.img_prefix, 'images')
-        names = _list_images(folder)
+        names = set(_list_images(folder))
         data_list = []
         for number, line in _read_lines(path):
             columns = line.split('\t')
@@ -123,7 +113,7 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     return read_lines(path)
 
 
-def _list_images(folder: Path) -> set[str]:
+def _list_images(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f'TinyImageNet expected the folder {folder}')
-    return {name for name in os.listdir(folder) if name.endswith(_EXTENSION)}
+    return list_images(folder, [_SUFFIX])

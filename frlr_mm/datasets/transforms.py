@@ -18,15 +18,15 @@ _PADDING = 1024
 
 
 class UnreadableImageError(ValueError):
-    """A file is no whole image."""
+    """A file is not a whole image."""
 
 
 @TRANSFORMS.register_module()
 class CropBBox(BaseTransform):
     """Crop an image to its bounding box.
 
-    Required keys: ``img`` and ``bbox``, the corners x_1, y_1, x_2, y_2 in pixels, both inside of
-    the box. Modified keys: ``img`` and ``img_shape``. A box that reaches beyond the image is
+    Required keys: ``img`` and ``bbox``, the corners x_1, y_1, x_2, y_2 in pixels, both inside the
+    box. Modified keys: ``img`` and ``img_shape``. A box that reaches beyond the image is
     clipped.
     """
 
@@ -34,14 +34,14 @@ class CropBBox(BaseTransform):
         """Crop the image.
 
         Args:
-            results (dict): What the pipeline holds of an image.
+            results (dict): What the pipeline holds per image.
 
         Returns:
             dict: The same, cropped.
 
         Raises:
             KeyError: If there is no ``bbox``.
-            ValueError: If the box lies outside of the image.
+            ValueError: If the box lies outside the image.
         """
         if 'bbox' not in results:
             raise KeyError('CropBBox expected `bbox`: build the data set with `with_bbox=True`')
@@ -59,7 +59,7 @@ class CropBBox(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadCheckedImage(LoadImageFromFile):
-    """Load an image, and notice where it is none or only a part of one.
+    """Load an image, and notice where a file is not one or only a part of one.
 
     OpenCV fills what a truncated JPEG lacks with grey. Here the end of a JPEG or PNG file is
     looked for, and Pillow decides on files that have none. Damage in the middle is not noticed.
@@ -77,7 +77,7 @@ class LoadCheckedImage(LoadImageFromFile):
             ``ignore_empty``.
 
     Raises:
-        ValueError: If ``on_error`` is none of the two.
+        ValueError: If ``on_error`` is neither.
     """
 
     def __init__(self, on_error: str = 'error', record: str | None = None, **kwargs: Any) -> None:
@@ -91,7 +91,7 @@ class LoadCheckedImage(LoadImageFromFile):
         """Load the image.
 
         Args:
-            results (dict): What the pipeline holds of an image, with ``img_path``.
+            results (dict): What the pipeline holds per image, with ``img_path``.
 
         Returns:
             dict, optional: The same with the image, or None where it is skipped.
@@ -104,7 +104,7 @@ class LoadCheckedImage(LoadImageFromFile):
             image = self._load(path)
         except UnreadableImageError as error:
             if self.on_error == 'error':
-                raise UnreadableImageError(f'{path} is no readable image: {error}') from None
+                raise UnreadableImageError(f'{path} is not a readable image: {error}') from None
             if self.record is not None:
                 # One write that appends: several workers and ranks share the file.
                 line = f'{path}\t{error}\n'.encode()

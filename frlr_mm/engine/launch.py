@@ -1,5 +1,8 @@
 """The config and the runner of a run, in one visible sequence; one-line errors."""
 
+from .. import registration  # noqa: F401 (first: it says what is missing, and mends the rest)
+
+# isort: split
 import argparse
 import atexit
 import difflib
@@ -25,7 +28,6 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .. import registration  # noqa: F401 (what a config names has to be there)
 from ..compat import ignore_known_log_lines
 from ..datasets.transforms import UnreadableImageError
 from .checkpoints import find_damage, find_latest_whole_checkpoint, read_meta
@@ -63,7 +65,7 @@ _CONFIG_ERRORS = (
     AssertionError,
     ConfigParsingError,
 )
-# What is nobody's bug in a run that is under way: a refused checkpoint, a loss, an image.
+# What ends a run that is under way and is not a bug: a refused checkpoint, a loss, an image.
 _RUN_ERRORS = (pickle.UnpicklingError, NonFiniteLossError, UnreadableImageError)
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _IMAGE_ERROR = f'{UnreadableImageError.__module__}.{UnreadableImageError.__qualname__}'

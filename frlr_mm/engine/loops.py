@@ -1,15 +1,25 @@
-"""Training loops that a resumed run repeats to the bit."""
+"""Training loops that a resumed run repeats to the bit, and that go on under another set-up."""
 
+import copy
+import logging
 import random
 import signal
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import FUNCTIONS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+# What the message hub, and with it each checkpoint, keeps of the set-up of a run.
+_BATCHES, _IMAGES = 'batches_per_epoch', 'images_per_batch'
 
 
 def seed_generators(*entropy: int) -> None:
@@ -24,13 +34,17 @@ class _SeededBatches:
     """Batches, each loaded and trained on with random numbers of its own.
 
     Seeded before each batch, random numbers depend on the seed and the iteration alone: a run that
-    starts in the middle draws what one from the beginning would.
+    starts in the middle draws what one from the beginning would. The first ``num_empty`` batches
+    are not loaded.
     """
 
-    def __init__(self, batches: Iterator, runner: Runner, begin: int = 0) -> None:
+    def __init__(
+        self, batches: Iterator, runner: Runner, begin: int = 0, num_empty: int = 0
+    ) -> None:
         self.batches = batches
         self.runner = runner
         self.iter = begin
+        self.num_empty = num_empty
 
     def __iter__(self) -> Iterator:
         return self
@@ -38,6 +52,9 @@ class _SeededBatches:
     def __next__(self) -> Any:
         seed_generators(self.runner.seed, self.iter)
         self.iter += 1
+        if self.num_empty:
+            self.num_empty -= 1
+            return None
         return next(self.batches)
 
 
@@ -57,6 +74,61 @@ def init_worker(worker_id: int) -> None:
     seed_generators(torch.initial_seed(), get_rank())
 
 
+class _Schedules(Hook):
+    """The parameter schedules as the config builds them, before a checkpoint is resumed."""
+
+    def before_run(self, runner: Runner) -> None:
+        self.states = [copy.deepcopy(each.state_dict()) for each in self._find(runner)]
+        self.groups = [
+            {key: value for key, value in group.items() if key != 'params'}
+            for group in self._groups(runner)
+        ]
+
+    def replay(self, runner: Runner, epochs: int, length: int, rest: int) -> None:
+        """Bring the schedules to where ``epochs`` of ``length`` iterations, and a rest, end."""
+        # One that follows a metric has its own history.
+        pairs = [
+            (schedule, state)
+            for schedule, state in zip(self._find(runner), self.states, strict=True)
+            if not getattr(schedule, 'need_val_args', False)
+        ]
+        if not pairs:
+            return
+        for group, values in zip(self._groups(runner), self.groups, strict=True):
+            group.update(copy.deepcopy(values))
+        for schedule, state in pairs:
+            schedule.load_state_dict(copy.deepcopy(state))
+        with warnings.catch_warnings():
+            # Of a step of the schedule before one of the optimizer.
+            warnings.filterwarnings('ignore', message='.*lr_scheduler.step.*')
+            warnings.filterwarnings('ignore', message='.*scheduler.step.*')
+            for epoch in range(epochs + 1):
+                for _ in range(length if epoch < epochs else rest):
+                    for schedule, _state in pairs:
+                        if not schedule.by_epoch:
+                            schedule.step()
+                for schedule, _state in pairs if epoch < epochs else ():
+                    if schedule.by_epoch:
+                        schedule.step()
+
+    @staticmethod
+    def _find(runner: Runner) -> list:
+        schedules: Any = runner.param_schedulers or []
+        if isinstance(schedules, dict):
+            return [each for mine in schedules.values() for each in mine]
+        return list(schedules)
+
+    @staticmethod
+    def _groups(runner: Runner) -> list[dict]:
+        wrapper: Any = runner.optim_wrapper
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        return [group for each in wrappers for group in each.optimizer.param_groups]
+
+
+def _images_per_batch(dataloader: DataLoader) -> int:
+    return (dataloader.batch_size or 1) * get_world_size()
+
+
 @LOOPS.register_module()
 class SeededEpochTrainLoop(EpochBasedTrainLoop):
     """EpochBasedTrainLoop that goes on exactly, also from the middle of an epoch.
@@ -66,7 +138,51 @@ class SeededEpochTrainLoop(EpochBasedTrainLoop):
     model, and of data loaded in this process, depend on the seed and the iteration; those of
     workers on the seed, the epoch and the worker, except with ``persistent_workers``, which draw
     on from where they were.
+
+    A run may be resumed with another batch size, number of processes or number of images. It goes
+    on in the epoch of the checkpoint, after the same share of its images, and the schedules of the
+    config, its (scaled) learning rate among them, are where they would be at that point.
     """
+
+    def __init__(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, *args, **kwargs)
+        self._schedules = _Schedules()
+        runner.register_hook(self._schedules)
+
+    def run(self) -> torch.nn.Module:
+        """Train."""
+        hub, length = self.runner.message_hub, len(self.dataloader)
+        if self._iter:
+            before = self._length_before()
+            if before != length:
+                self._go_on(before, length)
+        hub.update_info(_BATCHES, length)
+        hub.update_info(_IMAGES, _images_per_batch(self.dataloader))
+        return super().run()
+
+    def _length_before(self) -> int:
+        """Return how many batches an epoch of the checkpoint had."""
+        hub = self.runner.message_hub
+        if _BATCHES in hub.runtime_info:
+            return hub.get_info(_BATCHES)
+        # Of a checkpoint of mmengine's loop, which is written where an epoch ends.
+        return self._iter // self._epoch if self._epoch else len(self.dataloader)
+
+    def _go_on(self, before: int, length: int) -> None:
+        done = min(max(self._iter - self._epoch * before, 0), before) / before
+        rest = round(done * length)
+        self._iter: int = self._epoch * length + rest
+        self._schedules.replay(self.runner, self._epoch, length, rest)
+        self.runner.optim_wrapper.initialize_count_status(
+            self.runner.model, self._iter, self._max_iters
+        )
+        print_log(
+            f'The checkpoint is of epochs of {before} iterations, now they have {length}: '
+            f'training goes on in epoch {self._epoch + 1}, after {done:.0%} of its images, with '
+            'the learning rate of the config at that point',
+            'current',
+            logging.WARNING,
+        )
 
     def run_epoch(self) -> None:
         """Train on what is left of the epoch."""
@@ -88,7 +204,11 @@ class SeededEpochTrainLoop(EpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class SeededIterTrainLoop(IterBasedTrainLoop):
-    """IterBasedTrainLoop whose random numbers depend on the seed and the iteration alone."""
+    """IterBasedTrainLoop whose random numbers depend on the seed and the iteration alone.
+
+    A run that is resumed with another batch size or number of processes goes on after as many
+    images as the checkpoint has seen. Schedules count iterations, which go on as they are.
+    """
 
     def __init__(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         seed_generators(runner.seed)  # the workers start here
@@ -96,6 +216,21 @@ class SeededIterTrainLoop(IterBasedTrainLoop):
 
     def run(self) -> Any:
         """Train."""
+        hub, images = self.runner.message_hub, _images_per_batch(self.dataloader)
+        before = hub.get_info(_IMAGES) if _IMAGES in hub.runtime_info else images
         batches: Any = self.dataloader_iterator  # type: ignore[has-type]
-        self.dataloader_iterator = _SeededBatches(batches, self.runner)
+        num_empty = 0
+        if self._iter and before != images:
+            seen = round(self._iter * before / images)
+            print_log(
+                f'The checkpoint is of {before} images per iteration, now it is {images}: '
+                f'iteration {self._iter + 1} goes on after {seen} batches of the data',
+                'current',
+                logging.WARNING,
+            )
+            for _ in range(seen):
+                next(batches)
+            num_empty = self._iter  # mmengine skips as many batches as iterations
+        hub.update_info(_IMAGES, images)
+        self.dataloader_iterator = _SeededBatches(batches, self.runner, num_empty=num_empty)
         return super().run()

@@ -11,13 +11,7 @@ from torch import Tensor
 from ._autograd import DenseGradient, SparseGradient
 from ._inputs import Terms, is_transformed
 from ._reduction import accumulation_dtype, dense_scales
-from ._select import (
-    hardest,
-    is_selected,
-    least_and_ties,
-    num_selected,
-    num_selected_of_known,
-)
+from ._select import hardest, is_hardest, num_selected, num_selected_of_known
 from ._terms import (
     plain_loss,
     soft_slope,
@@ -201,9 +195,7 @@ def _select_dense(
     assert terms.ratio is not None
     value = softplus(x).mul_(negative)
     row_k = num_selected_of_known(label, terms.ratio)
-    selected = is_selected(
-        value, *least_and_ties(value, num_selected(x.shape[1], terms.ratio), row_k)
-    )
+    selected = is_hardest(value, num_selected(x.shape[1], terms.ratio), row_k)
     if terms.alpha != 'sum':
         scale = scale / row_k.to(x.dtype)
     return negative.mul_(selected).mul_(scale), value.masked_fill_(~selected, 0).mul_(scale)

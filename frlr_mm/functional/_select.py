@@ -83,6 +83,24 @@ def _is_greater(value: Tensor, least: Tensor) -> Tensor:
     return ~(value <= least)  # NaN counts as greater than any number, as in topk
 
 
+def is_hardest(value: Tensor, k: int, row_k: Tensor) -> Tensor:
+    """Tell which values are among the largest of their row.
+
+    Args:
+        value (Tensor): (N, C), floating-point.
+        k (int): In [1, C].
+        row_k (Tensor): How many of each row are (N, 1), in [1, k], int64.
+
+    Returns:
+        Tensor: bool (N, C).
+    """
+    if value.dtype != torch.float32 or not is_eager_on_cpu(value):
+        return is_selected(value, *least_and_ties(value, k, row_k))
+    keys = _largest_keys(value, k).sort(dim=1, descending=True).values
+    mask = torch.zeros_like(value, dtype=torch.bool)
+    return mask.scatter_(1, _places(keys, value.shape[1]), torch.arange(k) < row_k)
+
+
 def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
     """Return the classes of the k largest values of each row, in any order.
 
@@ -94,24 +112,34 @@ def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
     Returns:
         Tensor: int64 (N, k), different classes in a row.
     """
-    if value.dtype != torch.float32 or not is_eager_on_cpu(value):
-        value = value.scatter(1, target, -torch.inf)
-        mask = is_selected(value, *least_and_ties(value, k)).byte()
-        # No more than k entries are set; where NaN makes them fewer, any class fills the row.
-        return mask.topk(k, dim=1, sorted=False).indices
-    # On a CPU, NumPy's partition of integers is faster than any topk. The upper half of an integer
-    # has the order of the floats: the bits of a negative one are flipped, and NaN of either sign
-    # is wrapped around to the top. (Adding 0 turns -0.0 into 0.0, its equal, and makes a tensor
-    # that may be overwritten.) The lower half says where the value was, the first class highest,
-    # so that no two integers are equal.
+    if value.dtype == torch.float32 and is_eager_on_cpu(value):
+        return _places(_largest_keys(value, k, target), value.shape[1])
+    value = value.scatter(1, target, -torch.inf)
+    mask = is_selected(value, *least_and_ties(value, k)).byte()
+    # No more than k entries are set; where NaN makes them fewer, any class fills the row.
+    return mask.topk(k, dim=1, sorted=False).indices
+
+
+def _largest_keys(value: Tensor, k: int, target: Tensor | None = None) -> Tensor:
+    """Return integers (N, k) that stand for the k largest values of each row and their places.
+
+    On a CPU, NumPy's partition of integers is faster than any topk. The upper half of an integer
+    has the order of the floats: the bits of a negative one are flipped, and NaN of either sign is
+    wrapped around to the top. (Adding 0 turns -0.0 into 0.0, its equal, and makes a tensor that
+    may be overwritten.) The lower half says where the value was, the first class highest, so that
+    no two integers are equal.
+    """
     num_classes = value.shape[1]
     bits = (value + 0.0).view(torch.int32)
     keys = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).sub_(0x7FFFFE)
-    keys = keys.scatter_(1, target, torch.iinfo(torch.int32).min).long().bitwise_left_shift_(32)
-    keys.add_(torch.arange(num_classes - 1, -1, -1))
-    if _HAS_NUMPY:
-        keys.numpy().partition(num_classes - k, axis=1)
-        keys = keys[:, num_classes - k :]
-    else:
-        keys = keys.topk(k, dim=1, sorted=False).values
+    if target is not None:
+        keys.scatter_(1, target, torch.iinfo(torch.int32).min)
+    keys = keys.long().bitwise_left_shift_(32).add_(torch.arange(num_classes - 1, -1, -1))
+    if not _HAS_NUMPY or num_classes < 100:
+        return keys.topk(k, dim=1, sorted=False).values
+    keys.numpy().partition(num_classes - k, axis=1)
+    return keys[:, num_classes - k :]
+
+
+def _places(keys: Tensor, num_classes: int) -> Tensor:
     return keys.bitwise_and_(0xFFFFFFFF).neg_().add_(num_classes - 1)

@@ -1,59 +1,79 @@
-"""Figures as files, lines that can be told apart in grey, images of a data set."""
+"""Figures as files, one style for each loss, images of a data set."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import mmcv
 import numpy as np
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from mmengine.dataset import BaseDataset
 
-# From dark to light: told apart by colour, and in grey by lightness, line and marker.
-_COLORS = ('#000000', '#5e1a8b', '#b03a1a', '#2b83ba', '#2ca25f', '#e69f00', '#9a9a9a', '#86c9ef')
-_DASHES: tuple[Any, ...] = (
-    'solid',
-    (0, (5, 1.5)),
-    (0, (5, 1.5, 1, 1.5)),
-    (0, (1.2, 1.2)),
-    (0, (8, 2, 1, 2, 1, 2)),
-    'solid',
-    (0, (3, 3)),
-    (0, (8, 3)),
-)
-_MARKERS = 'os^DvPX*'
+from frlr_mm.engine.files import replacing
+
+# A loss has one style in every figure. Told apart by colour, and in grey by dashes and marker.
+STYLES: dict[str, dict[str, Any]] = {
+    'SR': dict(color='#000000', linestyle='solid', marker='o'),
+    'LR': dict(color='#5e1a8b', linestyle=(0, (5, 1.5)), marker='s'),
+    'HS-LR': dict(color='#b03a1a', linestyle=(0, (5, 1.5, 1, 1.5)), marker='^'),
+    'SS-LR': dict(color='#2b83ba', linestyle=(0, (1.2, 1.2)), marker='D'),
+    'focal': dict(color='#2ca25f', linestyle=(0, (8, 2, 1, 2, 1, 2)), marker='v'),
+    'ASL': dict(color='#e69f00', linestyle='solid', marker='P'),
+    'two-way': dict(color='#9a9a9a', linestyle=(0, (3, 3)), marker='X'),
+    'BCE': dict(color='#86c9ef', linestyle=(0, (8, 3)), marker='*'),
+}
 FORMATS = ('.png', '.svg')
 
 
-def line_style(i: int) -> dict[str, Any]:
-    """Return colour, dashes and marker of the line number ``i``; they repeat after eight."""
-    i %= len(_COLORS)
-    return dict(color=_COLORS[i], linestyle=_DASHES[i], marker=_MARKERS[i], markersize=5)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write, which then replaces ``path``; make its folder.
+def line_styles(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return colour, dashes and marker of each line of a figure.
 
     Args:
-        path (Path): The file to replace.
+        names (Sequence[str]): What the lines stand for. One that is named after a loss, such as
+            'HS-LR' or 'HS-LR, ratio 0.01', has the style of the loss, the first of several; the
+            others take the styles that are left, in their order, and repeat after eight.
 
-    Yields:
-        Path: A name beside it with the same ending. Where writing fails, nothing is left of it.
+    Returns:
+        list[dict[str, Any]]: Arguments of ``Axes.plot``, one for each name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.stem}.partial{path.suffix}')
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    losses = [next((loss for loss in STYLES if _is_of(name, loss)), None) for name in names]
+    first = [loss is not None and loss not in losses[:i] for i, loss in enumerate(losses)]
+    taken = {loss for loss, mine in zip(losses, first, strict=True) if mine}
+    free = cycle([loss for loss in STYLES if loss not in taken] or list(STYLES))
+    return [
+        dict(STYLES[loss if mine and loss else next(free)], markersize=5)
+        for loss, mine in zip(losses, first, strict=True)
+    ]
 
 
-def picture_files(path: Path) -> tuple[Path, ...]:
-    """Return the PNG and the SVG that stand for a picture.
+def variant_styles(loss: str, num: int) -> list[dict[str, Any]]:
+    """Return colour, dashes and marker of variants of one loss, from its colour to a light one.
+
+    Args:
+        loss (str): A key of ``STYLES``.
+        num (int): How many variants; the first has the style of the loss.
+
+    Returns:
+        list[dict[str, Any]]: Arguments of ``Axes.plot``, one for each variant.
+    """
+    color = np.array(to_rgb(STYLES[loss]['color']))
+    styles = [dict(STYLES[loss], markersize=5)]
+    for i, other in zip(range(1, num), cycle(each for each in STYLES if each != loss)):
+        shade = to_hex(tuple(color + (1 - color) * 0.6 * i / (num - 1)))
+        styles.append(dict(STYLES[other], color=shade, markersize=5))
+    return styles
+
+
+def _is_of(name: str, loss: str) -> bool:
+    return re.match(rf'{re.escape(loss)}(?![\w-])', name) is not None
+
+
+def figure_files(path: Path) -> tuple[Path, ...]:
+    """Return the PNG and the SVG of a figure.
 
     Args:
         path (Path): The name of either.
@@ -65,7 +85,7 @@ def picture_files(path: Path) -> tuple[Path, ...]:
         ValueError: If ``path`` is the name of another format.
     """
     if path.suffix not in FORMATS:
-        raise ValueError(f'Expected the picture to end in .png or .svg, but got {path}')
+        raise ValueError(f'Expected the figure to end in .png or .svg, but got {path}')
     return tuple(path.with_suffix(suffix) for suffix in FORMATS)
 
 
@@ -75,7 +95,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 100) -> tuple[Path, ...]:
     Args:
         figure (Figure): The figure.
         path (Path): The name of either file.
-        dpi (int): Pixels an inch. Defaults to 100.
+        dpi (int): Pixels per inch of the PNG. Defaults to 100.
 
     Returns:
         tuple[Path, ...]: Both names.
@@ -83,7 +103,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 100) -> tuple[Path, ...]:
     Raises:
         ValueError: If ``path`` ends in neither .png nor .svg.
     """
-    paths = picture_files(path)
+    paths = figure_files(path)
     # An SVG would hold the date and random ids.
     with matplotlib.rc_context({'svg.hashsalt': 'frlr_mm'}):
         for each in paths:
@@ -94,11 +114,11 @@ def save_figure(figure: Figure, path: Path, dpi: int = 100) -> tuple[Path, ...]:
 
 
 def read_image(dataset: BaseDataset, index: int) -> np.ndarray:
-    """Return an image as it is before the pipeline.
+    """Return an image as the data set holds it, before its pipeline.
 
     Args:
         dataset (BaseDataset): Its items hold ``img``, BGR, or ``img_path``.
-        index (int): The place of the image.
+        index (int): The index of the image.
 
     Returns:
         np.ndarray: RGB, uint8 (H, W, 3).

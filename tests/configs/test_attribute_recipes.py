@@ -26,8 +26,8 @@ from mmengine.runner import Runner
 
 from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.functional import num_selected
-from tests.datasets.test_tiny_imagenet import write_tiny_imagenet
 from tests.support.deepfashion_layout import write_coarse, write_fine, write_images
+from tests.support.tiny_imagenet_layout import write_tiny_imagenet
 
 CONFIG_ROOT = Path(__file__).parents[2] / 'configs'
 PATTERNS = ('attributes/*.py', 'tiny_imagenet/*.py', 'imagenet21k/*.py', 'glyphs/*-attr.py')

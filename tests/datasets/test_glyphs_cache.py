@@ -10,77 +10,56 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frlr_mm.datasets.glyphs.faces import builtin_font
 from tests.support.glyph_cases import images, load
 
 
 def test_cache_is_used_again(tmp_path, monkeypatch):
     first = load(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [first.cache_file.name]
-    monkeypatch.setattr('frlr_mm.datasets.glyphs.dataset.render_glyph', None)
+    monkeypatch.setattr('frlr_mm.datasets.glyphs.base.render_glyph', None)
     assert np.array_equal(images(load(tmp_path)), images(first))
 
 
 def test_each_set_has_a_cache_of_its_own(tmp_path):
+    other = str(builtin_font('DejaVuSerif').path)
+    fonts = [str(builtin_font(face).path) for face in ('DejaVuSans', 'DejaVuSans-Bold')]
     changes = [
         dict(),
         dict(split='test'),
         dict(num_classes=5),
         dict(samples_per_face=1),
         dict(seed=1),
+        dict(task='identification'),
+        dict(task='attributes'),
+        dict(characters='abcd'),
+        dict(characters='abcD'),
+        dict(characters='abcd', fonts=fonts),
+        dict(characters='abcd', fonts=[*fonts, other]),
+        dict(characters='abcd', fonts=fonts, split='test'),
+        dict(characters='abcd', fonts=fonts, faces=['DejaVuSans']),
     ]
-    assert len({load(tmp_path, **change).cache_file for change in changes}) == len(changes)
-    assert len(list(tmp_path.iterdir())) == len(changes)
+    caches = {load(tmp_path, lazy_init=True, **change).cache_file for change in changes}
+    assert len(caches) == len(changes)
 
 
-def spoil_half(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+SPOILED = {
+    'half': lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    'header': lambda file: file.write_bytes(file.read_bytes()[:20]),
+    'empty': lambda file: file.write_bytes(b''),
+    'text': lambda file: file.write_text('not an array'),
+    'zip': lambda file: file.write_bytes(b'PK\x03\x04 the start of an archive'),
+    'shape': lambda file: np.save(file, np.load(file)[1:]),
+    'dtype': lambda file: np.save(file, np.load(file).astype(np.float32)),
+    'objects': lambda file: np.save(file, np.array([None, 'x'], dtype=object), allow_pickle=True),
+}
 
 
-def spoil_header(file):
-    file.write_bytes(file.read_bytes()[:20])
-
-
-def spoil_empty(file):
-    file.write_bytes(b'')
-
-
-def spoil_text(file):
-    file.write_text('not an array')
-
-
-def spoil_zip(file):
-    file.write_bytes(b'PK\x03\x04 the start of an archive')
-
-
-def spoil_shape(file):
-    np.save(file, np.load(file)[1:])
-
-
-def spoil_dtype(file):
-    np.save(file, np.load(file).astype(np.float32))
-
-
-def spoil_objects(file):
-    np.save(file, np.array([None, 'x'], dtype=object), allow_pickle=True)
-
-
-@pytest.mark.parametrize(
-    'spoil',
-    [
-        spoil_half,
-        spoil_header,
-        spoil_empty,
-        spoil_text,
-        spoil_zip,
-        spoil_shape,
-        spoil_dtype,
-        spoil_objects,
-    ],
-)
-def test_spoiled_cache_is_rendered_again(tmp_path, spoil):
+@pytest.mark.parametrize('name', SPOILED)
+def test_spoiled_cache_is_rendered_again(tmp_path, name):
     dataset = load(tmp_path)
     expected, good = images(dataset), dataset.cache_file.read_bytes()
-    spoil(dataset.cache_file)
+    SPOILED[name](dataset.cache_file)
     assert dataset.cache_file.read_bytes() != good
     assert np.array_equal(images(load(tmp_path)), expected)
     assert dataset.cache_file.read_bytes() == good
@@ -88,7 +67,7 @@ def test_spoiled_cache_is_rendered_again(tmp_path, spoil):
 
 def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fill_disk(file, array):
-        file.write(b'half')
+        file.write_bytes(b'half')
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(np, 'save', fill_disk)
@@ -99,8 +78,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
 def die_while_writing(data_root):
     def write_half(file, array):
-        file.write(b'half')
-        file.flush()
+        file.write_bytes(b'half')
         os.kill(os.getpid(), signal.SIGKILL)
 
     np.save = write_half
@@ -133,17 +111,17 @@ def load_at_once(data_root, barrier, queue):
 
 def test_processes_start_at_once_on_an_empty_cache(tmp_path):
     context = multiprocessing.get_context('fork')
-    barrier, queue = context.Barrier(4, timeout=60), context.Queue()
+    barrier, queue = context.Barrier(3, timeout=60), context.Queue()
     data_root = tmp_path / 'not' / 'there'
     processes = [
-        context.Process(target=load_at_once, args=(data_root, barrier, queue)) for _ in range(4)
+        context.Process(target=load_at_once, args=(data_root, barrier, queue)) for _ in range(3)
     ]
     for process in processes:
         process.start()
     results = [queue.get(timeout=60) for _ in processes]
     for process in processes:
         process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0] * 4
+    assert [process.exitcode for process in processes] == [0] * 3
     assert set(results) == {images(load(data_root, num_classes=20)).tobytes()}
     assert len(list(data_root.iterdir())) == 1
 

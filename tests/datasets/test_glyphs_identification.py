@@ -1,3 +1,5 @@
+"""Glyphs for identification: a character is a person, and a face is a camera."""
+
 from collections import Counter
 
 import numpy as np
@@ -65,33 +67,9 @@ def test_test_is_queries_then_gallery(load):
         np.testing.assert_array_equal(one['img'], other['img'])
 
 
-def test_images_are_those_of_the_categories(load):
-    """A character looks the same for either task."""
-    categories = infos(load('train', task='categories', num_classes=9))
-    chosen = [info['img'] for info in categories if info['gt_label'] % 2 == 0]
-    np.testing.assert_array_equal(chosen, [info['img'] for info in infos(load('train'))])
-
-
-def test_tasks_have_caches_of_their_own(load):
-    datasets = [
-        load('train'),
-        load('test'),
-        load('train', task='categories'),
-        load('test', task='categories'),
-    ]
-    assert len({dataset.cache_file for dataset in datasets}) == 4
-    assert load('query').cache_file == load('gallery').cache_file == datasets[1].cache_file
-    # Read from it, not rendered anew.
-    again = infos(load('train'))
-    np.testing.assert_array_equal(
-        [info['img'] for info in again], [info['img'] for info in infos(datasets[0])]
-    )
-
-
 @pytest.mark.parametrize(
     ('split', 'arguments', 'message'),
     [
-        ('train', dict(task='verification'), "`task` to be one of .* but got 'verification'"),
         ('val', {}, "`split` to be one of .*'gallery'.* but got 'val'"),
         ('query', dict(task='categories'), r"`split` to be one of \('train', 'test'\), but got"),
         (

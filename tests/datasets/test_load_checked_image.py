@@ -19,7 +19,7 @@ def encode(suffix):
 WHOLE = {suffix: encode(suffix) for suffix in ('.jpg', '.png', '.bmp')}
 BROKEN = {
     'empty.jpg': b'',
-    'text.jpg': b'this is no image\n' * 9,
+    'text.jpg': b'this is not an image\n' * 9,
     'half.jpg': WHOLE['.jpg'][: len(WHOLE['.jpg']) // 2],
     'nearly.jpg': WHOLE['.jpg'][:-40],
     'half.png': WHOLE['.png'][: len(WHOLE['.png']) // 2],
@@ -44,7 +44,7 @@ def test_unreadable_image(tmp_path, name):
     path = tmp_path / name
     if name in BROKEN:
         path.write_bytes(BROKEN[name])
-    with pytest.raises(UnreadableImageError, match=f'{path} is no readable image: .+'):
+    with pytest.raises(UnreadableImageError, match=f'{path} is not a readable image: .+'):
         LoadCheckedImage()(dict(img_path=str(path)))
     record = tmp_path / 'record.txt'
     skip = TRANSFORMS.build(dict(type='LoadCheckedImage', on_error='skip', record=str(record)))

@@ -5,6 +5,7 @@ file; anything else is a finding, and so is a hang or more memory than the limit
 sets. It needs atheris, which `make fuzz` installs.
 """
 
+import codecs
 import sys
 import tempfile
 from pathlib import Path
@@ -36,7 +37,8 @@ def read_boxes(root: Path, file: Path) -> None:
 
 def read_labels(root: Path, file: Path, has_names: bool) -> None:
     rows = list(deepfashion.read_labels(file, NUM_ATTRIBUTES, has_names))
-    lines = file.read_bytes().split(b'\n')[2 * has_names :]
+    text = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    lines = text.split(b'\n')[2 * has_names :]
     lines = [line.split() for line in lines if line.strip()]
     for (_, name, positive, unknown), fields in zip(rows, lines, strict=True):
         expected = [int(label) for label in fields[has_names:]]

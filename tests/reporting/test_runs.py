@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from frlr_mm.reporting import align, read_run, summarize
+from frlr_mm.reporting.runs import align, read_run, summarize
 
 
 def write(folder, start, rows):

@@ -1,4 +1,4 @@
-"""Writers of tiny data sets in the official layouts: the right names, one colour an image."""
+"""Writers of tiny data sets in the official layouts: the right names, one colour per image."""
 
 from pathlib import Path
 

@@ -5,13 +5,13 @@ from PIL import Image
 from .conftest import ROOT, SMALL_GLYPHS, options
 
 
-def test_demo_prints_top1_and_leaves_a_picture(run_tool, tmp_path, monkeypatch):
+def test_demo_prints_top1_and_leaves_a_figure(run_tool, tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(ROOT))  # the demo starts the tools as a user would
     status, output = run_tool(
         'demo.py', '--work-dir', 'demo', *options(SMALL_GLYPHS), 'train_cfg.max_epochs=2'
     )
     assert status == 0, output[-3000:]
     assert re.search(r'^top-1: \d+\.\d %$', output, re.MULTILINE)
-    assert output.splitlines()[-1] == 'picture: demo/demo.png'
-    with Image.open('demo/demo.png') as picture:
-        assert picture.width > 1000 and len(picture.convert('L').getcolors()) > 50
+    assert output.splitlines()[-1] == 'figure: demo/demo.png demo/demo.svg'
+    with Image.open('demo/demo.png') as figure:
+        assert figure.width > 1000 and len(figure.convert('L').getcolors()) > 50

@@ -96,7 +96,7 @@ def test_unreadable_image_stops_or_is_skipped(run_tool, image_run):
     status, output = run_tool('train.py', *image_run)
     lines = [line for line in output.splitlines() if line.startswith('train.py: error: ')]
     assert status == 1 and len(lines) == 1, output[-3000:]
-    assert 'images/a/3.jpg is no readable image: ' in lines[0]
+    assert 'images/a/3.jpg is not a readable image: ' in lines[0]
     status, output = run_tool(
         'train.py', *image_run, 'train_dataloader.dataset.pipeline.0.on_error=skip'
     )

@@ -20,7 +20,7 @@ def test_counts_labels(run_tool, tmp_path):
     row = f'| abstract print 2 | shape | {(mine[:, 2] == 1).sum()} | {(mine[:, 2] == 0).sum()} |'
     assert row in output
     share = (mine == 1).sum() / (mine != 0).sum()
-    assert f'4 images, 7 attributes, {(mine == 1).sum() / 4:.2f} positive' in output
+    assert f'4 images, 7 attributes, {(mine == 1).sum() / 4:.2f} positive per image' in output
     assert f'{share:.4f} of all known labels' in output
 
 

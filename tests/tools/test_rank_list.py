@@ -46,17 +46,18 @@ def test_glyphs(run_tool, tmp_path, glyph_checkpoint):
         GLYPHS,
         glyph_checkpoint,
         '--out',
-        'pictures/ranks.png',
+        'figures/ranks.svg',
         '--num-queries',
         '3',
         *options(SMALL_GLYPHS),
     )
     assert status == 0, output
     assert '3 of 60 queries' in output
-    picture = tmp_path / 'pictures' / 'ranks.png'
-    assert count_pixels(picture, GREEN) > 100
-    assert count_pixels(picture, RED) > 100
-    assert Image.open(picture).width == 1200
+    figure = tmp_path / 'figures' / 'ranks.png'
+    assert count_pixels(figure, GREEN) > 100
+    assert count_pixels(figure, RED) > 100
+    assert Image.open(figure).width == 1200
+    assert {path.name for path in figure.parent.iterdir()} == {'ranks.png', 'ranks.svg'}
 
 
 def test_train_test_and_rank_list_of_image_files(run_tool, tmp_path):
@@ -104,11 +105,12 @@ def test_train_test_and_rank_list_of_image_files(run_tool, tmp_path):
     [
         ((GLYPHS, 'none.pth'), 'checkpoint not found: none.pth'),
         (('none.py', __file__), 'config not found: none.py'),
+        ((GLYPHS, 'none.pth', '--out', 'ranks.jpg'), '.png or .svg, but got ranks.jpg'),
         ((GLYPHS, 'none.pth', '--num-queries', '0'), '--num-queries to be at least 1, but got 0'),
     ],
 )
 def test_bad_argument_is_one_line(run_tool, args, message):
-    status, output = run_tool('analysis/rank_list.py', *args, '--out', 'ranks.png')
+    status, output = run_tool('analysis/rank_list.py', '--out', 'ranks.png', *args)
     assert status
     assert message in output
     assert 'Traceback' not in output

@@ -11,18 +11,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from frlr_mm.engine.files import replacing
 from frlr_mm.engine.launch import one_line_errors
-from frlr_mm.reporting import (
-    Series,
-    Summary,
-    align,
-    line_style,
-    read_run,
-    replacing,
-    save_figure,
-    summarize,
-)
-from frlr_mm.reporting.figures import picture_files
+from frlr_mm.reporting.figures import figure_files, line_styles, save_figure
+from frlr_mm.reporting.runs import Series, Summary, align, read_run, summarize
+from frlr_mm.reporting.tables import markdown_table
 
 Groups = dict[str, list[dict[str, Series]]]
 Table = list[tuple[str, str, Summary]]
@@ -42,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--keys', nargs='+', required=True, help='what to compare, such as loss accuracy/top1'
     )
-    parser.add_argument('--out', type=Path, required=True, help='the picture: PNG and SVG')
+    parser.add_argument('--out', type=Path, required=True, help='the figure: PNG and SVG')
     parser.add_argument('--csv', type=Path, help='a file for the table')
     args = parser.parse_args()
     names = [group[0] for group in args.group]
@@ -89,15 +82,15 @@ def write_csv(path: Path, table: Table) -> None:
 
 
 def draw(groups: Groups, keys: list[str]) -> Figure:
-    """Draw a panel for each key: the mean of each group, its runs' range as a band."""
+    """Draw a panel for each key: the mean of each group, and the range of its runs as a band."""
     columns = min(len(keys), 3)
     rows = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, key in zip(axes, keys, strict=False):
-        for i, (name, runs) in enumerate(groups.items()):
+        for (name, runs), style in zip(groups.items(), line_styles(list(groups)), strict=True):
             steps, values = align([run[key] for run in runs])
-            style = line_style(i) | dict(markevery=max(1, len(steps) // 8))
+            style |= dict(markevery=max(1, len(steps) // 8))
             axis.plot(steps, values.mean(0), label=f'{name} ({len(runs)})', **style)
             if len(runs) > 1:
                 axis.fill_between(
@@ -123,7 +116,7 @@ def main() -> None:
     """Read the command line and the logs; draw, print."""
     with one_line_errors():
         args = parse_args()
-        picture_files(args.out)
+        figure_files(args.out)
         groups = read_groups(args)
         figure = draw(groups, args.keys)
         table = make_table(groups, args.keys)
@@ -131,13 +124,13 @@ def main() -> None:
             write_csv(args.csv, table)
         files = save_figure(figure, args.out)
 
-    print('| metric, last value | group | mean | SD | 95 % interval | seeds |')
-    print('| --- | --- | --- | --- | --- | --- |')
+    header = ('metric, last value', 'group', 'mean', 'SD', '95 % interval', 'seeds')
+    rows = []
     for key, name, summary in table:
         mean, std, low, high = (f'{value:.4g}' for value in summary[:4])
-        spread = f'{std} | {low} to {high}' if summary.num > 1 else ' | '
-        print(f'| {key} | {name} | {mean} | {spread} | {summary.num} |')
-    print('', *files, sep='\n')
+        spread = (std, f'{low} to {high}') if summary.num > 1 else ('', '')
+        rows.append((key, name, mean, *spread, summary.num))
+    print(markdown_table(header, rows), *files, sep='\n')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Show the pairs of classes that hard selection picks most: a class and a negative of its images.
+"""Show the pairs that hard selection picks most: a class and a negative of its images.
 
 For each test image the k negatives with the highest logits are counted, k = ratio x C, as HS-LR
 selects them. (`confusion_matrix.py` of mmpretrain counts the predicted class alone.)
@@ -6,6 +6,8 @@ selects them. (`confusion_matrix.py` of mmpretrain counts the predicted class al
 
 import argparse
 import csv
+import textwrap
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +23,11 @@ from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
 from frlr_mm._checks import check_number
+from frlr_mm.engine.files import replacing
 from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
 from frlr_mm.functional import num_selected
-from frlr_mm.reporting import read_image, replacing, save_figure
-from frlr_mm.reporting.figures import picture_files
+from frlr_mm.reporting.figures import figure_files, read_image, save_figure
+from frlr_mm.reporting.tables import markdown_table
 
 
 class Pairs(NamedTuple):
@@ -39,9 +42,9 @@ class Pairs(NamedTuple):
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a config of classification')
+    parser.add_argument('config', help='a config of single-label classification')
     parser.add_argument('checkpoint', help='a checkpoint of it')
-    parser.add_argument('--out', type=Path, required=True, help='the picture: PNG and SVG')
+    parser.add_argument('--out', type=Path, required=True, help='the figure: PNG and SVG')
     parser.add_argument('--csv', type=Path, help='a file for all pairs')
     parser.add_argument(
         '--ratio', type=float, help="the selected share of the classes (default: the loss's)"
@@ -85,7 +88,7 @@ def select(
         logits = model(data['inputs'], mode='tensor').float()
         label = torch.stack([sample.gt_label.flatten() for sample in data['data_samples']])
         if label.shape[1] != 1:
-            raise ValueError('Expected one label an image, but the data set has several')
+            raise ValueError('Expected one label per image, but got several')
         label = label.to(logits.device)
         num_classes = logits.shape[1]
         # The positive is never selected, however many are.
@@ -102,7 +105,7 @@ def count_pairs(labels: np.ndarray, picked: np.ndarray, probabilities: np.ndarra
     """Count how often each pair is picked; ties go by the mean probability of the negative."""
     classes = np.repeat(labels, picked.shape[1])
     num = int(max(labels.max(), picked.max())) + 1
-    # One number a pair: rows of pairs would be sorted many times slower.
+    # One number for each pair: rows of pairs would be sorted many times slower.
     keys = classes * num + picked.ravel()
     unique, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
     mean = np.bincount(place, probabilities.ravel()) / counts
@@ -110,16 +113,26 @@ def count_pairs(labels: np.ndarray, picked: np.ndarray, probabilities: np.ndarra
     return Pairs(*np.divmod(unique[order], num), counts[order], mean[order])
 
 
+def class_title(name: str, width: int = 15, lines: int = 4) -> str:
+    """Return the name of a class in lines; a class that is a character gets its code point too."""
+    if len(name) != 1:
+        return textwrap.fill(name, width, max_lines=lines, placeholder=' …')
+    full = unicodedata.name(name, 'unnamed').capitalize()
+    words = textwrap.fill(full, width, max_lines=lines, placeholder=' …')
+    return f'U+{ord(name):04X}\n{words}'
+
+
 def draw(dataset: BaseDataset, labels: np.ndarray, pairs: Pairs, num: int, k: int) -> Figure:
     """Draw an image of each of the two classes of the first pairs."""
     num = min(num, len(pairs.counts))
-    columns = min(num, 5)
+    columns = min(num, 4)
     rows = -(-num // columns)
-    figure = Figure(figsize=(2.3 * columns, 1.75 * rows + 0.6), layout='constrained')
+    figure = Figure(figsize=(2.2 * columns, 2.05 * rows + 0.6), layout='constrained')
     figure.suptitle(
-        f'Left: a class. Right: the negative that is among the {k} hardest of its images\n'
-        'most often: in how many of them, and its mean probability',
-        fontsize=10,
+        f'The negatives that are most often among the {k} hardest of an image\n'
+        'Left: a class. Right: the negative, in how many images of the class, '
+        'and its mean probability p',
+        fontsize=11,
     )
     cells = figure.subfigures(rows, columns, squeeze=False, wspace=0.06, hspace=0.04).flat
     total = np.bincount(labels, minlength=len(dataset.CLASSES))
@@ -129,8 +142,8 @@ def draw(dataset: BaseDataset, labels: np.ndarray, pairs: Pairs, num: int, k: in
             examples = np.flatnonzero(labels == label)
             if len(examples):
                 axis.imshow(read_image(dataset, int(examples[0])))
-            axis.set_title(dataset.CLASSES[label], fontsize=10)
-            axis.set(xticks=[], yticks=[])
+            axis.set_title(class_title(dataset.CLASSES[label]), fontsize=8, linespacing=1.15)
+            axis.set(xticks=[], yticks=[], anchor='S')
         picked = f'{pairs.counts[place]} of {total[pair[0]]}'
         cell.supxlabel(f'{picked}, p = {pairs.probabilities[place]:.2g}', fontsize=9)
     return figure
@@ -140,7 +153,7 @@ def main() -> None:
     """Read the command line, select, count, draw, print."""
     with one_line_errors():
         args = parse_args()
-        picture_files(args.out)
+        figure_files(args.out)
         check_checkpoint(args.checkpoint)
         if not Path(args.config).is_file():
             raise FileNotFoundError(f'config not found: {args.config}')
@@ -164,12 +177,10 @@ def main() -> None:
             writer = csv.writer(file)
             writer.writerow(('class', 'negative', 'images', 'mean_probability'))
             writer.writerows(rows)
-    print('| class | negative | images | mean probability |')
-    print('| --- | --- | --- | --- |')
-    for name, negative, count, p in rows[: args.num_pairs]:
-        print(f'| {name} | {negative} | {count} | {p:.3g} |')
+    header = ('class', 'negative', 'images', 'mean probability')
+    shown = [(*row[:3], f'{row[3]:.3g}') for row in rows[: args.num_pairs]]
     figure = draw(loader.dataset, labels, pairs, args.num_pairs, picked.shape[1])
-    print('', *save_figure(figure, args.out), sep='\n')
+    print(markdown_table(header, shown), *save_figure(figure, args.out, dpi=130), sep='\n')
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.engine.launch import one_line_errors
+from frlr_mm.reporting.tables import markdown_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,16 +40,16 @@ def main() -> None:
     positive, unknown = counts.positive, counts.unknown
 
     types = dataset.metainfo.get('attribute_types', [''] * len(positive))
-    print('| Attribute | Type | Positive | Unknown | Share of positives |')
-    print('|---|---|---|---|---|')
     share = positive / np.maximum(counts.known, 1)
-    for i in np.argsort(-positive, kind='stable'):
-        print(
-            f'| {classes[i]} | {types[i]} | {positive[i]:,.0f} | {unknown[i]:,} | {share[i]:.2%} |'
-        )
+    rows = [
+        (classes[i], types[i], f'{positive[i]:,.0f}', f'{unknown[i]:,}', f'{share[i]:.2%}')
+        for i in np.argsort(-positive, kind='stable')
+    ]
+    header = ('Attribute', 'Type', 'Positive', 'Unknown', 'Share of positives')
+    print(markdown_table(header, rows))
     print(
-        f'\n{counts.num_images:,} images, {len(classes):,} attributes, '
-        f'{positive.sum() / max(counts.num_images, 1):.2f} positive an image, '
+        f'{counts.num_images:,} images, {len(classes):,} attributes, '
+        f'{positive.sum() / max(counts.num_images, 1):.2f} positive per image, '
         f'{counts.mean_share:.4f} of all known labels'
     )
 

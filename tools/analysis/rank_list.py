@@ -19,7 +19,7 @@ from mmpretrain import get_model
 from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
 from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
 from frlr_mm.evaluation.retrieval import Embeddings, rank_gallery
-from frlr_mm.reporting import read_image
+from frlr_mm.reporting.figures import figure_files, read_image, save_figure
 
 TOPK = 10
 # Right and wrong differ in colour, in the line and in the sign: also readable in grey.
@@ -30,9 +30,9 @@ WRONG = dict(color='tab:red', linestyle='dashed', sign='✗')
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config of person identification')
+    parser.add_argument('config', help='a config of person re-identification')
     parser.add_argument('checkpoint', help='a checkpoint of it')
-    parser.add_argument('--out', type=Path, required=True, help='the picture, such as ranks.png')
+    parser.add_argument('--out', type=Path, required=True, help='the figure: PNG and SVG')
     parser.add_argument(
         '--num-queries',
         type=int,
@@ -111,6 +111,7 @@ def main() -> None:
     """Read the command line, extract the features, rank, draw."""
     with one_line_errors():
         args = parse_args()
+        figure_files(args.out)
         check_checkpoint(args.checkpoint)
         if not os.path.isfile(args.config):
             raise FileNotFoundError(f'config not found: {args.config}')
@@ -127,9 +128,7 @@ def main() -> None:
     chosen = np.linspace(0, num_queries - 1, min(args.num_queries, num_queries)).astype(int)
     is_query = np.array([result[3] for result in results])
     figure = draw(loader.dataset, is_query, chosen, query, gallery)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=100)
-    print(f'{args.out}: {len(chosen)} of {num_queries} queries')
+    print(f'{len(chosen)} of {num_queries} queries', *save_figure(figure, args.out), sep='\n')
 
 
 if __name__ == '__main__':

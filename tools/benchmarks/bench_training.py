@@ -1,21 +1,52 @@
 """Measure whole training steps of a recipe and of its stock twin, taking turns in one process.
 
 Forward, backward and optimizer step on random images that are there already: data loading is not
-part of it. Rows are appended to docs/results/bench_training.csv. A recipe with a hook is named
-"CONFIG + HOOK NAME=INT ..." and takes at least `interval` steps in a round. Without --recipe, a
-small ResNet on 32 x 32 images is measured on the CPU, ResNet-50 and ViT-B/16 on a GPU. Time is the
-CPU time of the thread where one thread computes, else wall time.
+part of it. Rows are appended to bench_training.csv in the folder of --out. A recipe with a hook is
+named "CONFIG + HOOK NAME=INT ..." and takes at least `interval` steps in a round. Without
+--recipe, a small ResNet on 32 x 32 images is measured on the CPU, ResNet-50 and ViT-B/16 on a GPU.
+Time is the CPU time of the thread where one thread computes, else wall time.
 """
 
 import argparse
-import csv
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'], help='default: cpu')
+    parser.add_argument('--threads', type=int, default=1, help='threads of the CPU (default: 1)')
+    parser.add_argument(
+        '--recipe',
+        nargs=4,
+        metavar=('CONFIG', 'TWIN', 'IMAGES', 'SIDE'),
+        help='a recipe, its twin, images per step and their side in pixels',
+    )
+    parser.add_argument('--rounds', type=int, default=20, help='default: 20')
+    parser.add_argument(
+        '--steps', type=int, default=2, help='steps of each recipe per round (default: 2)'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/bench'),
+        help='the folder to write to (default: work_dirs/bench)',
+    )
+    args = parser.parse_args()
+    for name in ('threads', 'rounds', 'steps'):
+        if getattr(args, name) < 1:
+            parser.error(f'expected --{name} to be at least 1, but got {getattr(args, name)}')
+    return args
+
+
+if __name__ == '__main__':
+    ARGS = parse_args()  # before the imports, which take seconds: --help answers at once
+
 import torch
-from machine import describe, peak_memory
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -24,12 +55,16 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from mmpretrain.utils import register_all_modules
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+import frlr_mm  # noqa: F401 (registers the losses)
+from frlr_mm.reporting.machine import describe, peak_memory
+from frlr_mm.reporting.tables import append_rows
+from frlr_mm.reporting.timing import clock, columns, take_turns
 
+# Of a checkout or of an installed package: configs stand beside tools.
+ROOT = Path(__file__).resolve().parents[2]
 MONITORED = 'configs/glyphs/resnet18_b128-hslr_glyphs.py + NegativeClassDistractionHook'
 
-# recipe, its stock twin or itself without a hook, images a step, their side
+# recipe, its stock twin or itself without a hook, images per step, their side
 CPU_CASES = [
     (
         'configs/glyphs/resnet18_b128-sslr_glyphs.py',
@@ -62,7 +97,8 @@ class Recipe:
 
     def __init__(self, name: str, batch_size: int, side: int, device: str) -> None:
         path, _, hook = name.partition(' + ')
-        cfg = Config.fromfile(path if '::' in path else ROOT / path)
+        is_own = '::' not in path and not Path(path).is_file()
+        cfg = Config.fromfile(ROOT / path if is_own else path)
         torch.manual_seed(0)
         self.model = MODELS.build(
             dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor'))
@@ -91,84 +127,61 @@ class Recipe:
         self.hook.after_train_iter(self.runner, self.runner.iter)
         self.runner.iter += 1
 
+    def time(self, steps: int, now: Callable[[], float]) -> tuple[float]:
+        """Return the seconds that a step takes, the mean of several."""
+        start = now()
+        for _ in range(steps):
+            self.step()
+        return ((now() - start) / steps,)
 
-def measure(case: tuple, rounds: int, steps: int, device: str) -> list[dict]:
-    """Return a row for the recipe and one for its twin."""
+
+def measure(case: tuple, args: argparse.Namespace) -> list[dict]:
+    """Return a row for the twin and one for the recipe."""
     path, twin, batch_size, side = case
-    recipes = {name: Recipe(name, batch_size, side, device) for name in (twin, path)}
-    steps = max(steps, getattr(recipes[path].hook, 'interval', 1))
-    one_thread = device == 'cpu' and torch.get_num_threads() == 1
-    now = time.thread_time if one_thread else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in recipes}
+    recipes = {name: Recipe(name, batch_size, side, args.device) for name in (twin, path)}
+    steps = max(args.steps, getattr(recipes[path].hook, 'interval', 1))
+    now, what = clock(args.device, args.threads)
     for recipe in recipes.values():
         recipe.step()  # the optimizer's state is there from now on
-    peaks = {name: peak_memory(recipe.step, device) for name, recipe in recipes.items()}
-    for i in range(rounds + 1):  # the first one warms up
-        for name, recipe in recipes.items():
-            if device == 'cuda':
-                torch.cuda.synchronize()
-            start = now()
-            for _ in range(steps):
-                recipe.step()
-            if device == 'cuda':
-                torch.cuda.synchronize()
-            if i:
-                times[name].append((now() - start) / steps)
+    peaks = {name: peak_memory(recipe.step, args.device) for name, recipe in recipes.items()}
+    times = take_turns(
+        {name: lambda recipe=recipe: recipe.time(steps, now) for name, recipe in recipes.items()},
+        args.rounds,
+    )
     rows = []
     for name, values in times.items():
-        own = torch.tensor(values, dtype=torch.float64)
-        ratio = own / torch.tensor(times[twin], dtype=torch.float64)
-        row = dict(
-            recipe=name,
-            batch_size=batch_size,
-            side=side,
-            rounds=rounds,
-            steps=steps,
-            clock='thread CPU time' if one_thread else 'wall time',
-            images_per_s=f'{batch_size / own.median():.4g}',
-            peak_bytes=peaks[name],
+        row = columns(values[:, 0], times[twin][:, 0])
+        images_per_s = 1e3 * batch_size / float(row['p50_ms'])
+        print(f'{name}: {row["p50_ms"]} ms per step, {row["ratio_p50"]} x {twin}', flush=True)
+        rows.append(
+            dict(
+                recipe=name,
+                batch_size=batch_size,
+                side=side,
+                rounds=args.rounds,
+                steps=steps,
+                clock=what,
+                images_per_s=f'{images_per_s:.4g}',
+                peak_bytes=peaks[name],
+                **row,
+            )
         )
-        for q in (20, 50, 80):
-            row[f'p{q}_ms'] = f'{1e3 * torch.quantile(own, q / 100):.4g}'
-            row[f'ratio_p{q}'] = f'{torch.quantile(ratio, q / 100):.4g}'
-        rows.append(row)
-        print(row, flush=True)
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
-    parser.add_argument('--threads', type=int, default=1, help='of the CPU')
-    parser.add_argument('--recipe', nargs=4, metavar=('CONFIG', 'TWIN', 'IMAGES', 'SIDE'))
-    parser.add_argument('--rounds', type=int, default=20)
-    parser.add_argument('--steps', type=int, default=2, help='of each recipe in a round')
-    parser.add_argument('--out', type=Path, default=ROOT / 'docs/results')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
+    """Measure, append the rows."""
     torch.set_num_threads(args.threads)
     register_all_modules()
-    import frlr_mm  # noqa: F401 (registers the losses)
-
     init_default_scope('mmpretrain')
-
     cases = CPU_CASES if args.device == 'cpu' else CUDA_CASES
     if args.recipe:
         config, twin, batch_size, side = args.recipe
         cases = [(config, twin, int(batch_size), int(side))]
-    rows = [
-        describe(args.device) | row
-        for case in cases
-        for row in measure(case, args.rounds, args.steps, args.device)
-    ]
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / 'bench_training.csv'
-    is_new = not path.exists()
-    with path.open('a', newline='') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator='\n')
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
+    about = describe(args.device)
+    rows = [about | row for case in cases for row in measure(case, args)]
+    append_rows(args.out / 'bench_training.csv', rows)
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -1,5 +1,12 @@
-"""The built-in data: the characters of the DejaVu fonts that matplotlib carries."""
+"""Characters in several faces: the built-in data, or that of any fonts."""
 
-from .dataset import GlyphDataset
+from .base import BaseGlyphDataset
+from .dataset import GlyphAttributes, GlyphCategories, GlyphDataset, GlyphReID
 
-__all__ = ['GlyphDataset']
+__all__ = [
+    'BaseGlyphDataset',
+    'GlyphAttributes',
+    'GlyphCategories',
+    'GlyphDataset',
+    'GlyphReID',
+]

@@ -1,4 +1,4 @@
-"""The attributes of the built-in glyphs: what Unicode says of a character, what its face adds."""
+"""The attributes of glyphs: what Unicode says of a character, and what its face adds."""
 
 import unicodedata
 import zlib
@@ -39,7 +39,8 @@ def attribute_split(character: str) -> str:
 
 def _character_attributes(character: str) -> set[tuple[str, str]]:
     """Return the type and name of each attribute that Unicode gives to a character."""
-    script = unicodedata.name(character).split()[0].capitalize()
+    # Characters for private use have no name.
+    script = unicodedata.name(character, '?').split()[0].capitalize()
     found = {('script', script)} if script in SCRIPTS else set()
     if character.isupper():
         found.add(('case', 'uppercase'))

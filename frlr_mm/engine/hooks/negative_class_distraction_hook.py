@@ -1,4 +1,4 @@
-"""Watch how far the negative classes distract a training."""
+"""A monitor of how far the negative classes distract a training run."""
 
 import inspect
 import logging
@@ -37,7 +37,7 @@ class NegativeClassDistractionHook(Hook):
 
     - ``positive_term``, ``negative_term``: the two parts of the loss, mean over images,
     - ``negative_share``: the share of the gradient that goes to negatives, by its L1 norm,
-    - ``effective_negatives``: how many negatives of an image share that gradient, the inverse
+    - ``effective_negatives``: how many negatives per image share that gradient, the inverse
       participation ratio, mean over images,
     - ``selection_threshold``, for HSLRLoss alone: the smallest probability among the selected
       negatives, mean over images.

@@ -89,7 +89,7 @@ class PreemptionHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Stop if a signal came during the validation."""
-        if self._previous:  # in a training
+        if self._previous:  # in a training run
             self._agree()
             if self._stop:
                 self._save_and_exit(runner, runner.iter)

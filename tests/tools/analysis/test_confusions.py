@@ -1,4 +1,4 @@
-"""The counted pairs against a naive loop, and a picture from a checkpoint."""
+"""The counted pairs against a naive loop, and a figure from a checkpoint."""
 
 import csv
 import runpy
@@ -39,7 +39,16 @@ def test_count_pairs():
     np.testing.assert_allclose(np.stack(pairs, 1), expected)
 
 
-def test_picture_of_a_checkpoint(run_tool, tmp_path):
+def test_a_character_is_named_by_its_code_point():
+    title = runpy.run_path(str(SCRIPT))['class_title']
+    assert title('\u02bc') == 'U+02BC\nModifier letter\napostrophe'
+    assert title('L') == 'U+004C\nLatin capital\nletter l'
+    assert title('Persian cat') == 'Persian cat'
+    assert title('one two three four five six seven', lines=2) == 'one two three\nfour five six …'
+    assert title('\ue000') == 'U+E000\nUnnamed'
+
+
+def test_figure_of_a_checkpoint(run_tool, tmp_path):
     torch.manual_seed(0)
     cfg = Config.fromfile(GLYPHS)
     cfg.model.head.num_classes = 20

@@ -28,20 +28,25 @@ def test_curves_against_the_formulas():
     torch.testing.assert_close(gradient, logits.softmax(1)[:, tool['NEGATIVE']])
 
 
-def test_writes_both_files(run_tool, tmp_path):
+def test_writes_two_figures(run_tool, tmp_path):
     args = ('--ratios', 0.1, '--gammas', 1, '--alphas', 'sum', '--num-classes', 20)
-    status, output = run_tool('analysis/plot_losses.py', '--out', 'losses.png', *args)
+    status, output = run_tool('analysis/plot_losses.py', '--out', 'figures', *args)
     assert status == 0, output
-    assert (tmp_path / 'losses.png').is_file() and (tmp_path / 'losses.svg').is_file()
+    names = {path.name for path in (tmp_path / 'figures').iterdir()}
+    assert names == {
+        f'{name}{suffix}'
+        for name in ('gradient_on_negatives', 'losses')
+        for suffix in ('.png', '.svg')
+    }
 
 
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (('--out', 'losses.pdf'), '.png or .svg, but got losses.pdf'),
-        (('--out', 'losses.png', '--ratios', 2), '`ratio` to be in (0, 1], but got 2'),
+        (('--num-classes', 2), 'expected --num-classes to be at least 3, but got 2'),
+        (('--ratios', 2), '`ratio` to be in (0, 1], but got 2'),
     ],
 )
 def test_wrong_arguments_are_one_line(run_tool, args, message):
-    status, output = run_tool('analysis/plot_losses.py', *args)
+    status, output = run_tool('analysis/plot_losses.py', '--out', 'figures', *args)
     assert status != 0 and message in output and 'Traceback' not in output

@@ -1,11 +1,10 @@
 import runpy
-import subprocess
 import sys
 
 import pytest
 import yaml
 
-from ..conftest import ROOT
+from tests.tools.conftest import ROOT
 
 TOOL = ROOT / 'tools/analysis/results_table.py'
 FILES = [
@@ -16,12 +15,10 @@ FILES = [
 ]
 
 
-def test_tables_of_the_project_are_those_of_the_metafiles():
+def test_tables_of_the_project_are_those_of_the_metafiles(run_tool):
     assert ROOT / 'README.md' in FILES
-    result = subprocess.run(
-        [sys.executable, TOOL, '--check', *FILES], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
+    status, output = run_tool('analysis/results_table.py', '--check', *FILES)
+    assert status == 0, output
 
 
 @pytest.fixture
@@ -63,14 +60,25 @@ def test_table_holds_the_measured_models(document):
     ]
 
 
-def test_check_fails_on_an_old_table_and_writing_mends_it():
-    path = ROOT / 'configs' / 'glyphs' / 'README.partial-test.md'
-    path.write_text('<!-- results: metafile.yml -->\nold\n<!-- end of results -->\n')
-    try:
-        check = subprocess.run([sys.executable, TOOL, '--check', path], capture_output=True)
-        assert check.returncode == 1 and b'not that of its metafile' in check.stderr
-        assert subprocess.run([sys.executable, TOOL, path]).returncode == 0
-        assert '\nold\n' not in path.read_text()
-        assert subprocess.run([sys.executable, TOOL, '--check', path]).returncode == 0
-    finally:
-        path.unlink()
+def test_check_fails_on_an_old_table_and_writing_mends_it(document, monkeypatch):
+    monkeypatch.syspath_prepend(TOOL.parent)
+    import results_table
+
+    monkeypatch.setattr(results_table, 'ROOT', document.parent)
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', ['results_table.py', *args, str(document)])
+        results_table.main()
+
+    old = document.read_text()
+    with pytest.raises(SystemExit, match=r'README\.md: a table is not that of its metafile'):
+        run('--check')
+    assert document.read_text() == old
+    run()
+    text = document.read_text()
+    assert text.startswith('before\n<!--') and text.endswith('-->\nafter\n')
+    assert '[a](configs/a.py)' in text and 'old' not in text
+    run('--check')
+    document.write_text(old.replace('metafile.yml', 'none.yml'))
+    with pytest.raises(SystemExit, match=r'none\.yml, which is missing'):
+        run()

@@ -1,4 +1,4 @@
-"""The study goes on where it was killed, and reports what its rows say."""
+"""The study goes on where it was killed, and trains on the recipes."""
 
 import csv
 import json
@@ -8,34 +8,37 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import stats
 
-ROOT = Path(__file__).resolve().parents[3]
+from frlr_mm.reporting.study import BASE, JOBS, Results, Run
+from tests.reporting.test_study import add
+from tests.tools.conftest import ROOT
+
 BENCHMARKS = ROOT / 'tools/benchmarks'
 
 # A study of two small runs; of the second the training kills the study and itself, once.
 SMALL_STUDY = """
-import os, sys
+import argparse, os, sys
+from pathlib import Path
 sys.path[:0] = [{benchmarks!r}, {root!r}]
-import study, study_grid
-from study_grid import BASE, JOBS, Run, make_config
+import study
+from frlr_mm.reporting.study import BASE, JOBS, Run
 
 JOBS.clear()
 JOBS['categories-1000'] = ('categories', 10, 2)
 runs = [Run('categories-1000', loss, 'test', 0, dict(BASE, lr=0.05)) for loss in ('sr', 'lr')]
 study.plan = lambda *args: iter(runs)
+make_config = study.make_config
 
 def make_small_config(run, data_root):
     cfg = make_config(run, data_root)
-    if run.loss == 'lr':
-        cfg.custom_imports.imports.append('kill_hook')
-        cfg.custom_hooks.append(dict(type='KillHook', study=os.getpid()))
+    cfg.custom_imports.imports.append('kill_hook')
+    cfg.custom_hooks.append(dict(type='KillHook', study=os.getpid()))
     return cfg
 
 study.make_config = make_small_config
-study.main()
+sys.argv[1:] = ['--processes', '1']
+study.main(study.parse_args())
 """
 KILL_HOOK = """
 import os, signal
@@ -58,9 +61,8 @@ class KillHook(Hook):
 def run_study(folder):
     path = os.pathsep.join([str(folder), str(ROOT), os.environ.get('PYTHONPATH', '')])
     script = SMALL_STUDY.format(benchmarks=str(BENCHMARKS), root=str(ROOT))
-    command = [sys.executable, '-c', script, '--results', 'results', '--processes', '1']
     return subprocess.run(
-        [*command, '--work-dir', 'work'],
+        [sys.executable, '-c', script],
         cwd=folder,
         env=os.environ | dict(PYTHONPATH=path),
         capture_output=True,
@@ -69,106 +71,97 @@ def run_study(folder):
     )
 
 
-def read(path):
-    with path.open(newline='') as file:
-        return list(csv.DictReader(file))
-
-
 def test_goes_on_after_a_kill(tmp_path):
     (tmp_path / 'kill_hook.py').write_text(KILL_HOOK)
-    results = tmp_path / 'results' / 'study_categories.csv'
+    folder = tmp_path / 'work_dirs' / 'study'
+    # The first run has finished before.
+    add(Results(folder), Run('categories-1000', 'sr', 'test', 0, dict(BASE, lr=0.05)), 50)
+    path = folder / 'study_categories.csv'
+    finished = path.read_bytes()
+
     killed = run_study(tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    (first,) = read(results)
-    assert first['loss'] == 'sr' and len(first['curve'].split()) == 2
+    assert path.read_bytes() == finished
 
     resumed = run_study(tmp_path)
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    rows = read(results)
-    assert rows[0] == first and [row['loss'] for row in rows] == ['sr', 'lr']
-    assert len(rows[1]['curve'].split()) == 2
-    assert json.loads(rows[1]['settings']) == dict(lr=0.05, weight_decay=5e-4)
-    assert rows[1]['machine'] and rows[1]['commit'] and rows[1]['threads'] == '1'
-    once, twice = (
-        (tmp_path / 'work' / f'categories-1000_test_{loss}_lr=0.05_weight_decay=0.0005_seed0')
-        for loss in ('sr', 'lr')
-    )
-    assert len(list(once.glob('*/vis_data/scalars.json'))) == 1
-    assert len(list(twice.glob('*/vis_data/scalars.json'))) == 2
-    assert 'resumed epoch: 1' in (twice / 'output.txt').read_text()
-    assert not list(tmp_path.glob('work/*/*.pth'))
+    assert path.read_bytes().startswith(finished)
+    with path.open(newline='') as file:
+        _, row = csv.DictReader(file)
+    assert row['loss'] == 'lr' and len(row['curve'].split()) == 2
+    assert json.loads(row['settings']) == dict(lr=0.05, weight_decay=5e-4)
+    assert row['machine'] and row['commit'] and row['threads'] == '1'
+    (run,) = (each for each in folder.iterdir() if each.name.startswith('categories-1000'))
+    assert run.name == 'categories-1000_test_lr_lr=0.05_weight_decay=0.0005_seed0'
+    assert len(list(run.glob('*/vis_data/scalars.json'))) == 2
+    assert 'resumed epoch: 1' in (run / 'output.txt').read_text()
+    assert not list(run.glob('*.pth'))
 
 
 @pytest.fixture
 def study(monkeypatch):
-    """The modules of the study."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(BENCHMARKS)
     import study
-    import study_grid
-    import study_report
-    import study_results
 
-    study.grid, study.report, study.results = study_grid, study_report, study_results
     return study
 
 
-def add(results, run, value):
-    row = dict.fromkeys(('accuracy/top1', 'accuracy/top5'), str(value))
-    row |= dict.fromkeys(('date', 'commit', 'machine', 'cores', 'threads', 'torch', 'python'), 'x')
-    results.add(run, row | dict(seconds='1', curve=str(value)))
-
-
-def test_same_number_of_settings_for_each_loss(study):
-    for kind, losses in study.grid.LOSSES.items():
-        for loss in losses:
-            settings = study.grid.tuning_settings(kind, loss)
-            different = {json.dumps(each, sort_keys=True) for each in settings}
-            assert len(different) == 2 * len(study.grid.RATES[kind])
-
-
 def test_tunes_on_no_test_face_and_builds_each_config(study):
-    nothing = study.results.Results(Path('none'))
-    runs = [run for run in study.plan(nothing, study.JOBS, True) if run]
+    nothing = Results(Path('none'))
+    runs = [run for run in study.plan(nothing, JOBS, True) if run]
     assert {run.split for run in runs} == {'val'}
-    assert not set(study.grid.VAL_FACES) & set(study.grid.FIT_FACES)
+    assert not set(study.VAL_FACES) & set(study.FIT_FACES)
     for run in {(run.job, run.loss): run for run in runs}.values():
         cfg = study.make_config(run, 'data')
-        assert dict(cfg.model.backbone, _delete_=True) == study.grid.BACKBONE
+        assert dict(cfg.model.backbone, _delete_=True) == study.BACKBONE
         train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
         if run.kind == 'attributes':
             assert (train.split, val.split) == ('train', 'val')
             continue
         assert train.split == val.split == 'train'
-        assert (train.faces, val.faces) == (study.grid.FIT_FACES, study.grid.VAL_FACES)
+        assert (train.faces, val.faces) == (study.FIT_FACES, study.VAL_FACES)
 
 
-def test_report(study, tmp_path):
-    results = study.results.Results(tmp_path)
-    rng = np.random.default_rng(0)
-    scores = {'sr': rng.uniform(80, 82, 5), 'lr': rng.uniform(81, 83, 5)}
-    for loss, values in scores.items():
-        settings = study.grid.tuning_settings('categories', loss)
-        for i, run in enumerate(study.results.tuning_runs('categories-1000', loss)):
-            assert study.results.best_settings(results, 'categories-1000', loss) is None
-            add(results, run, 70 + (i == 3))
-        assert study.results.best_settings(results, 'categories-1000', loss) == settings[3]
-        for seed, value in enumerate(values):
-            run = study.Run('categories-1000', loss, 'test', seed, settings[3])
-            add(results, run, f'{value:.2f}')
-    (tmp_path / 'README.md').write_text(
-        'a\n<!-- study: categories-1000 -->\nold\n<!-- end of study -->\nb\n'
-    )
-    study.write_report(tmp_path)
+# A recipe sets the prior and the end of the annealing in one of two ways.
+RECIPES = {
+    'by number': ("dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 1000)", '', 8),
+    'by hook': (
+        "dict(type='Normal', layer='Linear', std=0.01)",
+        "dict(type='PriorBiasHook'),",
+        0.8,
+    ),
+}
 
-    values = {loss: values.round(2) for loss, values in scores.items()}
-    half = stats.t.interval(0.95, 4, scale=stats.sem(values['lr']))[1]
-    shift = values['lr'] - values['sr']
-    shift_half = stats.t.interval(0.95, 4, scale=stats.sem(shift))[1]
-    p = stats.ttest_1samp(shift, 0).pvalue
-    text = (tmp_path / 'README.md').read_text()
-    assert text.startswith('a\n<!--') and text.endswith('-->\nb\n') and 'old' not in text
-    row = next(line for line in text.splitlines() if line.startswith('| LR |'))
-    lr = values['lr']
-    assert f'| 5 | {lr.mean():.2f} ± {half:.2f} | {lr.std(ddof=1):.2f} |' in row
-    assert f'| {shift.mean():+.2f} ± {shift_half:.2f} | {p:.2g} |' in row
-    assert (tmp_path / 'study.png').is_file() and (tmp_path / 'study.svg').is_file()
+
+@pytest.mark.parametrize('kind', RECIPES)
+@pytest.mark.parametrize('prior', [True, False])
+def test_prior_and_annealing_of_a_run(study, tmp_path, kind, prior):
+    init_cfg, hook, end = RECIPES[kind]
+    path = tmp_path / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'
+    path.parent.mkdir()
+    path.write_text(f"""
+_base_ = {str(ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py')!r}
+model = dict(head=dict(init_cfg=dict(_delete_=True, **{init_cfg})))
+custom_hooks = [
+    {hook}
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.01, end={end}),
+]
+""")
+    settings = BASE | dict(ratio=0.03, anneal_end=0.6) | ({} if prior else dict(prior=False))
+    cfg = study.make_config(Run('categories-1000', 'hslr', 'val', 0, settings), 'data', tmp_path)
+    hooks = {each.type: each for each in cfg.custom_hooks}
+    assert ('PriorBiasHook' in hooks) == (prior and kind == 'by hook')
+    expected = {'by number': 0.001 if prior else 0.5, 'by hook': None}[kind]
+    assert cfg.model.head.init_cfg.get('bias_prob') == expected
+    annealing = hooks['FocusAnnealingHook']
+    assert annealing.end == 2 and isinstance(annealing.end, int)  # of four epochs
+    assert (annealing.end_value, cfg.model.head.loss.ratio) == (0.03, 0.03)
+    none = Run('categories-1000', 'hslr', 'val', 0, settings | dict(anneal='none'))
+    types = {each.type for each in study.make_config(none, 'data', tmp_path).custom_hooks}
+    assert 'FocusAnnealingHook' not in types
+
+
+def test_unknown_job_is_one_line(run_tool):
+    status, output = run_tool('benchmarks/study.py', '--jobs', 'x')
+    assert status == 1 and 'expected --jobs to be of categories-100, ' in output
+    assert 'Traceback' not in output

@@ -1,4 +1,4 @@
-"""What both benchmarks need: where, with what and when it was measured, and peak memory."""
+"""Where, when and with what something was measured, and how much memory it took."""
 
 import datetime
 import json
@@ -13,16 +13,23 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 
-def describe(device: str) -> dict[str, object]:
-    """Return the machine, the versions, the commit and the date as columns of a row."""
-    name, cores = _cpu_model(), os.cpu_count()
-    if device == 'cuda':
-        name = torch.cuda.get_device_name()
+def describe(device: str) -> dict[str, str | int]:
+    """Return the columns of a row that say where, when and with what it was measured.
+
+    Args:
+        device (str): 'cpu' or 'cuda'.
+
+    Returns:
+        dict[str, str | int]: ``date`` (UTC), ``commit``, ``machine``, ``cores``, ``torch``,
+        ``python``, ``device`` and ``threads``, those of torch. The commit is that of the
+        package's own checkout: with '+changes' where a Python file differs from it, 'unknown'
+        where the package is installed without one.
+    """
     return dict(
         date=datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%S'),
-        commit=_commit(),
-        machine=name,
-        cores=cores,
+        commit=_commit(Path(__file__)),
+        machine=torch.cuda.get_device_name() if device == 'cuda' else _cpu_model(),
+        cores=os.cpu_count() or 1,
         torch=torch.__version__,
         python=platform.python_version(),
         device=device,
@@ -39,24 +46,35 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def _commit(file: Path) -> str:
+    """Return the commit that a tracked file is from."""
+
     def git(*args: str) -> str:
         return subprocess.run(
-            ('git', *args), cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ('git', *args), cwd=file.parent, capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:
-        changed = git('status', '--porcelain', '--untracked-files=no', '--', '*.py')
+        # An environment that lies in another project's checkout is not of that project's commit.
+        git('ls-files', '--error-unmatch', '--', file.name)
+        changed = git('status', '--porcelain', '--untracked-files=no', '--', ':(top)*.py')
         return git('rev-parse', '--short', 'HEAD') + ('+changes' if changed else '')
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
 
 
 def peak_memory(function: Callable[[], object], device: str) -> int:
-    """Return how many bytes more than before torch holds at most while ``function`` runs.
+    """Return how many bytes torch holds at most, beyond those it held before, during a call.
 
-    On a CPU the profiler's record of each allocation is summed up: what an operation takes from
-    elsewhere for the time of its run is not in it.
+    On a CPU the profiler's record of each allocation is summed up: it does not hold what an
+    operation takes from elsewhere while it runs.
+
+    Args:
+        function (Callable[[], object]): What to call, once.
+        device (str): 'cpu' or 'cuda', where ``function`` allocates.
+
+    Returns:
+        int: Bytes.
     """
     if device == 'cuda':
         torch.cuda.synchronize()
