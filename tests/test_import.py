@@ -59,7 +59,7 @@ def test_functions_load_torch_alone_and_patch_nothing():
 import importlib, sys, warnings, torch
 from importlib import metadata
 state = lambda: (
-    list(warnings.filters), sorted(map(str, torch.serialization.get_safe_globals())),
+    list(warnings.filters), sorted(map(str, getattr(torch.serialization, 'get_safe_globals', list)())),
     list(sys.meta_path), list(sys.path_hooks),
 )
 before = state()

@@ -11,6 +11,7 @@ import os
 import pickle
 import types
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -95,9 +96,10 @@ def load(
             try:
                 return torch.load(f, map_location, **{**options, 'weights_only': True})
             except RuntimeError as error:
-                if 'TorchScript' in str(error):
-                    raise pickle.UnpicklingError('a TorchScript program') from None
-                raise
+                if 'weights_only' not in str(error):
+                    raise
+                kind = 'a TorchScript program or the .tar format of old'
+                raise pickle.UnpicklingError(kind) from None
     _refuse_torchscript(f)
     options.update(weights_only=False, pickle_module=_RESTRICTED_PICKLE)
     return torch.load(f, map_location, **options)
@@ -175,12 +177,19 @@ _RESTRICTED_PICKLE = types.SimpleNamespace(
 
 
 def _old_torch_types() -> dict[str, Any]:
-    """Return what a version of torch that restricts loading badly writes itself."""
+    """Return what torch 2.6 allows, where torch is older."""
     if TORCH_RESTRICTS:
         return {}
     from torch._weights_only_unpickler import _get_allowed_globals
 
-    return {**_get_allowed_globals(), '_codecs.encode': codecs.encode, 'builtins.set': set}
+    return {
+        **_get_allowed_globals(),
+        '_codecs.encode': codecs.encode,  # how protocol 2 holds bytes
+        'collections.Counter': Counter,
+        'torch.device': torch.device,
+        **{f'builtins.{each.__name__}': each for each in (bytearray, complex, set)},
+        **{str(each): each for each in (torch.bfloat16, torch.bool, torch.uint8)},
+    }
 
 
 _OLD_TORCH_TYPES = _old_torch_types()
