@@ -11,7 +11,10 @@ FUZZ_SECONDS ?= 60
 # Two tests at a time, of one thread each; those of a file share what they prepare.
 PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow fuzz install clean
+# What `make test-stacks` runs a part of the tests on: make test-stacks STACKS=forks
+STACKS ?= pinned forks oldest newest
+
+.PHONY: demo test test-slow test-stacks fuzz install clean
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
@@ -24,6 +27,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# The interpreters python3.10, python3.11 and python3.13 have to be there.
+test-stacks:
+	@for stack in $(STACKS); do $(PYTHON) tests/stacks/run.py $$stack || exit 1; done
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' --constraint constraints.txt

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import re
+import types
 import warnings
 from typing import Any
 
@@ -18,15 +19,13 @@ import mmengine.fileio.io
 import mmengine.hub.hub
 import mmengine.runner.checkpoint
 import mmengine.utils.package_utils
-import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.logging import HistoryBuffer, print_log
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from mmengine.utils import digit_version
+from mmengine.logging import print_log
 
+from .engine import safe_load
 from .engine.checkpoints import AtomicLocalBackend
 
 
@@ -35,8 +34,8 @@ def apply() -> None:
     ignore_known_warnings()
     find_packages_without_pkg_resources()
     allow_checkpoint_types()
-    load_urls_weights_only()
     keep_checkpoints_from_running_code()
+    drop_code_and_explain_refusals()
     write_files_atomically()
     infer_rules_of_metrics()
     say_how_to_concatenate_persons()
@@ -64,8 +63,10 @@ def find_packages_without_pkg_resources() -> None:
     """Let ``mmpretrain::...`` in ``_base_`` be found.
 
     mmengine looks packages up through pkg_resources, which setuptools 82 no longer has and earlier
-    versions warn of. Can go when mmengine uses importlib.metadata.
+    versions warn of; onedl-mmengine does not. Can go when mmengine uses importlib.metadata.
     """
+    if 'pkg_resources' not in mmengine.utils.package_utils.is_installed.__code__.co_names:
+        return
     for module in (
         mmengine.utils.package_utils,
         mmengine.utils,
@@ -100,65 +101,42 @@ def _get_installed_path(package: str) -> str:
     return os.path.dirname(spec.origin)
 
 
-# What else the checkpoints of mmengine hold reach attributes of.
-_CHECKPOINT_ATTRIBUTES = {
-    HistoryBuffer: ('min', 'max', 'current', 'mean'),
-    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
-}
-
-
-def _checkpoint_getattr(owner: object, name: str) -> Any:
-    if isinstance(owner, type) and name in _CHECKPOINT_ATTRIBUTES.get(owner, ()):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(
-        f'Refused a checkpoint that reads the attribute {name!r} of {owner!r}'
-    )
-
-
 def allow_checkpoint_types() -> None:
     """Let resume, test and load_from read mmengine's checkpoints as torch >= 2.6 loads them.
 
     torch then refuses all but tensors and plain containers, since a pickle can run code;
-    mmengine's checkpoints also hold the history of the log. The list names what they need and no
-    more: the pickle's ``getattr`` is one that knows a few methods. Can go when mmengine stores its
-    log in plain types.
+    mmengine's checkpoints also hold the history of the log. Can go when mmengine stores its log in
+    plain types.
     """
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # older than torch 2.5, which does not restrict checkpoints by default
-    # What NumPy's own pickles call; where it lives depends on the version.
-    reconstruct: Any = np.empty(0).__reduce__()[0]
-    scalar: Any = np.float64(0).__reduce__()[0]
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            OneCycleParamScheduler,
-            (_checkpoint_getattr, 'builtins.getattr'),
-            np.ndarray,
-            np.dtype,
-            type(np.dtype('f8')),
-            type(np.dtype('i8')),
-            # The module's name in NumPy 2 and in NumPy 1.
-            (reconstruct, 'numpy._core.multiarray._reconstruct'),
-            (reconstruct, 'numpy.core.multiarray._reconstruct'),
-            (scalar, 'numpy._core.multiarray.scalar'),
-            (scalar, 'numpy.core.multiarray.scalar'),
-        ]
-    )
+    if safe_load.TORCH_RESTRICTS:
+        torch.serialization.add_safe_globals(
+            [(each, name) for name, each in safe_load.CHECKPOINT_TYPES.items()]
+        )
 
 
-def load_urls_weights_only() -> None:
-    """Let checkpoints from http(s) be loaded as carefully as local ones.
+class _SafelyLoadingTorch(types.ModuleType):
+    """torch with another ``load``."""
 
-    mmengine loads them through torch.hub, which runs what the pickle says unless told otherwise.
-    Can go when mmengine passes ``weights_only``.
-    """
-    load_url = mmengine.runner.checkpoint.load_url
-    if not isinstance(load_url, functools.partial):
-        mmengine.runner.checkpoint.load_url = functools.partial(load_url, weights_only=True)
+    load = staticmethod(safe_load.load)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 def keep_checkpoints_from_running_code() -> None:
-    """Let no checkpoint run code, and say in one line what was refused and how to allow it.
+    """Let no loader of mmengine run what a pickle says, whatever it asks torch for.
+
+    mmengine leaves it to torch's default, which is to run it before torch 2.6, and so does
+    torch.hub, by which it loads from http(s); onedl-mmengine catches torch's refusal and loads
+    again without restriction. Can go when both ask for ``weights_only=True`` and nothing else.
+    """
+    module = mmengine.runner.checkpoint
+    module.torch = _SafelyLoadingTorch('torch')
+    module.load_url = safe_load.load_url
+
+
+def drop_code_and_explain_refusals() -> None:
+    """Drop the text of a config in a checkpoint, and say what was refused and how to allow it.
 
     - Resuming, mmengine runs ``meta['config']`` of a checkpoint as Python, to compare its
       ``gpu_ids`` with the number of processes. It has not written that entry since its first
@@ -176,12 +154,6 @@ def keep_checkpoints_from_running_code() -> None:
     def load_checkpoint(
         cls: type, filename: str, map_location: Any = None, logger: Any = 'current'
     ) -> Any:
-        if digit_version(torch.__version__) < digit_version('2.6'):
-            print_log(
-                f'torch {torch.__version__} runs what a checkpoint says: load only what you trust',
-                logger,
-                logging.WARNING,
-            )
         try:
             checkpoint = original(cls, filename, map_location, logger)
         except pickle.UnpicklingError as error:
@@ -208,7 +180,7 @@ def _explain_refusal(filename: str, error: pickle.UnpicklingError) -> str:
     return (
         f'Refused the checkpoint {filename}, which can run code: it holds '
         f'{", ".join(sorted(names))} besides tensors and plain values. If you trust it, allow '
-        'these by torch.serialization.add_safe_globals([...]) in a module of your own that '
+        f'these by {safe_load.HOW_TO_ALLOW} in a module of your own that '
         '`custom_imports` of the config names'
     )
 

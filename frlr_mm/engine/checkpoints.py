@@ -9,12 +9,12 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import torch
 from mmengine.dist import get_rank
 from mmengine.fileio import LocalBackend
 from mmengine.logging import print_log
 
 from .files import replacing
+from .safe_load import load
 
 # What a checkpoint of this name is resumed from, besides those of CheckpointHook.
 INTERRUPTED = 'interrupted.pth'
@@ -127,7 +127,7 @@ def read_meta(path: str | Path) -> dict:
         where it is loaded.
     """
     try:
-        checkpoint = torch.load(path, 'cpu', mmap=True, weights_only=True)
+        checkpoint = load(str(path), 'cpu', mmap=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError):
         return {}
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None

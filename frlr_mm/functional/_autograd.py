@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ._torch import is_compiling
+
 
 def refuse_second_derivative() -> None:
     """Raise where a backward pass is itself to be differentiated.
@@ -13,7 +15,7 @@ def refuse_second_derivative() -> None:
     Raises:
         RuntimeError: If called in a backward pass with ``create_graph=True``.
     """
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if torch.is_grad_enabled() and not is_compiling():
         raise RuntimeError(
             'Expected `create_graph` to be False: the gradient of this loss cannot '
             'be differentiated once more'

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_number
+from ._torch import is_compiling
 
 Alpha = float | Literal['sum']
 AvgFactor = int | float | Tensor | None
@@ -60,7 +61,7 @@ def is_transformed() -> bool:
 
     They see through plain operations alone, not through a gradient that is written by hand.
     """
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return False
     return (
         torch._C._are_functorch_transforms_active()
@@ -78,7 +79,7 @@ def is_eager_on_cpu(tensor: Tensor) -> bool:
     """
     return (
         tensor.device.type == 'cpu'
-        and not torch.compiler.is_compiling()
+        and not is_compiling()
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()

@@ -19,6 +19,7 @@ from ._reduction import accumulation_dtype
 from ._rows import row_blocks
 from ._select import is_selected, num_selected
 from ._terms import soft_slope, soft_terms, softplus
+from ._torch import autocast_dtype
 
 # A logit whose sigmoid, and the gradient of it, is exactly 0. It takes the target class out of the
 # negatives; -inf would do the same to the loss, but not to its gradient (0 * inf).
@@ -204,9 +205,8 @@ def linear_images_loss(
     Returns:
         Tensor: (N,), in the accumulation dtype.
     """
-    device, dtype = features.device.type, features.dtype
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    device = features.device.type
+    dtype = autocast_dtype(device) or features.dtype
     with torch.autocast(device, enabled=False):
         return _LinearLoss.apply(features, weight, bias, index, terms, dtype, int(chunk_budget))[0]
 

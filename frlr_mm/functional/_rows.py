@@ -28,6 +28,7 @@ from ._terms import (
     split_dense_label,
     weigh_dense_label,
 )
+from ._torch import is_compiling
 
 # How many logits a CPU works on at once: a handful of float32 temporaries of this size stay in
 # the cache, and hundreds of rows of a thousand classes share the cost of calling an operation.
@@ -85,7 +86,7 @@ def row_blocks(cls_score: Tensor) -> list[slice]:
     A GPU wants few large kernels, and a compiler fuses the operations by itself.
     """
     num_images, num_classes = cls_score.shape
-    is_whole = cls_score.device.type != 'cpu' or torch.compiler.is_compiling()
+    is_whole = cls_score.device.type != 'cpu' or is_compiling()
     if is_whole or num_images * num_classes <= BLOCK_NUMEL:
         return [slice(0, num_images)]
     step = max(1, BLOCK_NUMEL // max(1, num_classes))

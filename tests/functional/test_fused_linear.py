@@ -11,7 +11,7 @@ from frlr_mm.functional import (
     ss_lr_loss,
 )
 from frlr_mm.reporting.machine import peak_memory
-from tests.support.cases import DEVICES
+from tests.support.cases import DEVICES, HALF_DTYPES
 
 PAIRS = {
     'hs_lr': (fused_linear_hs_lr_loss, hs_lr_loss, dict(ratio=0.3)),
@@ -121,7 +121,7 @@ def test_equal_logits_select_exactly_k(name):
         torch.testing.assert_close(bias.grad.sum(), expected.sum())
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
 def test_half_precision(name, dtype):
     fused, plain, focus = PAIRS[name]
     inputs = make_inputs(dtype=dtype)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from frlr_mm.functional import _rows, hs_lr_loss, ss_lr_loss
-from tests.support.cases import LOSSES, loss_and_grad, make_label, make_logits
+from tests.support.cases import HALF_DTYPES, LOSSES, loss_and_grad, make_label, make_logits
 from tests.support.references import hs_lr_loss_as_published, ss_lr_loss_as_published
 
 pytestmark = pytest.mark.parametrize('name', LOSSES)
@@ -74,7 +74,7 @@ def test_layouts(name, layout):
     torch.testing.assert_close(grad, expected[1])
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
 @pytest.mark.parametrize('num_classes', [10, 1000, 5000])
 def test_half_precision_is_no_worse_than_the_published_formula(name, dtype, num_classes):
     """Truth in float64 of the rounded logits; the published formula in the working dtype."""

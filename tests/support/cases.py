@@ -10,6 +10,18 @@ from tests.support.references import hs_lr_loss_naive, ss_lr_loss_naive
 
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
 
+
+def half_dtypes() -> list[torch.dtype]:
+    """Return the half precisions that the CPU computes in, of which torch 2.1 has one."""
+    try:
+        torch.ones(1, 1, dtype=torch.float16).mm(torch.ones(1, 1, dtype=torch.float16))
+    except RuntimeError:
+        return [torch.bfloat16]
+    return [torch.float16, torch.bfloat16]
+
+
+HALF_DTYPES = half_dtypes()
+
 # Each loss, its oracle and parameters that make both of its terms count.
 LOSSES = {
     'hs_lr': (hs_lr_loss, hs_lr_loss_naive, dict(alpha=2.0, ratio=0.4)),

@@ -7,6 +7,8 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
+from frlr_mm.engine import safe_load
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_GLYPHS = {
     f'{split}_dataloader.dataset.{name}': value
@@ -109,7 +111,7 @@ def make_config(tmp_path, monkeypatch):
 
 
 def load(path):
-    return torch.load(path, weights_only=True)
+    return safe_load.load(path)
 
 
 def assert_same_training(path, expected):

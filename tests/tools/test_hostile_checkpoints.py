@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from mmpretrain import ImageClassificationInferencer
 
-from tests.support.hostile import Evil, code_that_creates
+from frlr_mm.engine import safe_load
+from tests.support.hostile import Evil, allowed, code_that_creates
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 
@@ -48,7 +49,7 @@ def test_malicious_checkpoint(run_tool, tmp_path, commands):
 def test_code_in_the_config_of_a_checkpoint(run_tool, tmp_path, commands):
     status, _ = run_tool('train.py', GLYPHS, *SMALL, 'train_cfg.max_epochs=1')
     assert status == 0
-    checkpoint = torch.load('run/epoch_1.pth')
+    checkpoint = safe_load.load('run/epoch_1.pth')
     code = code_that_creates(tmp_path / 'made')
     checkpoint['meta'].update(config=code, cfg=code)
     checkpoint['message_hub']['runtime_info']['cfg'] = code
@@ -71,19 +72,17 @@ def test_old_checkpoint_is_allowed_on_purpose(run_tool, tmp_path, monkeypatch, c
     assert status == 1
     assert 'fractions.Fraction' in output and '`custom_imports`' in output
 
+    advice = safe_load.HOW_TO_ALLOW.replace('...', 'fractions.Fraction').replace(
+        'name: type', '"fractions.Fraction": fractions.Fraction'
+    )
+    assert safe_load.HOW_TO_ALLOW in output
     (tmp_path / 'my_types.py').write_text(
-        'import fractions\n'
-        'import torch\n'
-        'torch.serialization.add_safe_globals([fractions.Fraction])\n'
+        f'import fractions\nimport torch\nimport frlr_mm.engine.safe_load\n{advice}\n'
     )
     (tmp_path / 'my_config.py').write_text(
         f'_base_ = {str(GLYPHS)!r}\ncustom_imports = dict(imports=["frlr_mm", "my_types"])\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
-    allowed = torch.serialization.get_safe_globals()
-    try:
+    with allowed():  # what the module allows ends here
         status, output = run_tool('test.py', 'my_config.py', 'old.pth', *SMALL)
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(allowed)
     assert status == 0 and 'accuracy/top1' in output

@@ -1,0 +1,16 @@
+"""What torch 2.1 has under other names."""
+
+import torch
+
+# Bound as it is: torch.compile takes the function itself for true while it traces.
+is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """Return what autocast computes in on a kind of device, or None where it is off."""
+    if hasattr(torch, 'get_autocast_dtype'):
+        is_on = torch.is_autocast_enabled(device_type)
+        return torch.get_autocast_dtype(device_type) if is_on else None
+    if device_type == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None

@@ -1,0 +1,92 @@
+"""Run a part of the tests on one of the stacks that README names: python run.py forks.
+
+Each stack has an environment of its own in build/stacks, which is made anew where what it is made
+from has changed. What is installed and what came out is written to build/stacks/<stack>.txt.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# The interpreter, the extra, the constraints; where there are none, the latest releases.
+STACKS = {
+    'pinned': ('python3.11', 'mmpretrain', 'constraints.txt'),
+    'forks': ('python3.11', 'onedl', 'tests/stacks/forks.txt'),
+    'oldest': ('python3.10', 'mmpretrain', 'tests/stacks/oldest.txt'),
+    'newest': ('python3.13', 'mmpretrain', None),
+}
+# The losses, the heads, the hooks; training, resuming, two processes, testing, inference.
+TESTS = [
+    'tests/test_compat.py',
+    'tests/test_import.py',
+    'tests/functional',
+    'tests/models',
+    'tests/engine',
+    'tests/evaluation',
+    'tests/tools/test_hostile_checkpoints.py',
+    'tests/tools/test_interruptions.py',
+    'tests/tools/test_launchers.py',
+    'tests/tools/test_train_and_test.py',
+]
+# What torch 2.1 cannot do: trace a dataclass, take a CUDA device without a driver for a fake
+# one, compute in half precision on a CPU as newer versions do.
+BEYOND_OLDEST = {
+    'compile': 'compile',
+    'fake CUDA': 'mixes_no_devices',
+    'float16 on the CPU': 'right_or_refused',
+}
+
+
+def make_environment(stack: str) -> Path:
+    """Return the interpreter of a stack's environment, made if need be."""
+    python, extra, constraints = STACKS[stack]
+    folder = ROOT / 'build/stacks' / stack
+    sources = [ROOT / 'pyproject.toml', Path(__file__)]
+    sources += [ROOT / constraints] if constraints else []
+    state = hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()
+    stamp = folder / '.installed'
+    interpreter = folder / 'bin/python'
+    if stamp.is_file() and stamp.read_text() == state:
+        return interpreter
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([python, '-m', 'venv', folder], check=True)
+    install = [interpreter, '-m', 'pip', 'install', '--quiet']
+    # Not the tools that look at the source: they are run on the pinned stack, by `make test`.
+    names = ['hypothesis', 'pytest', 'pytest-timeout', 'scikit-learn', 'packaging']
+    install += ['--editable', f'.[{extra}]', *names]
+    install += ['--constraint', constraints] if constraints else []
+    subprocess.run(install, cwd=ROOT, check=True)
+    stamp.write_text(state)
+    return interpreter
+
+
+def main() -> None:
+    (stack,) = sys.argv[1:]
+    interpreter = make_environment(stack)
+    command = [interpreter, '-m', 'pytest', '--quiet', *TESTS]
+    if stack == 'oldest':
+        command += ['-k', ' and '.join(f'not {name}' for name in BEYOND_OLDEST.values())]
+    # The environment's own scripts come first, torchrun among them.
+    path = f'{interpreter.parent}{os.pathsep}{os.environ["PATH"]}'
+    environment = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, check=False
+    )
+    print(result.stdout)
+    list_packages = [interpreter, '-m', 'pip', 'list', '--format=freeze']
+    packages = subprocess.run(list_packages, text=True, stdout=subprocess.PIPE, check=True).stdout
+    version = subprocess.run([interpreter, '-V'], text=True, stdout=subprocess.PIPE, check=True)
+    summary = result.stdout.strip().splitlines()[-1]
+    report = f'{stack}, {date.today()}: {summary}\n\n{version.stdout}{packages}'
+    (ROOT / 'build/stacks' / f'{stack}.txt').write_text(report)
+    print(report.splitlines()[0])
+    sys.exit(result.returncode)
+
+
+if __name__ == '__main__':
+    main()
