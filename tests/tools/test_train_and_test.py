@@ -199,8 +199,8 @@ def imagenet(tmp_path_factory):
     ('name', 'changes'),
     [
         ('resnet50_frlr.py', {}),
-        # Its second schedule begins at epoch 20, which mmengine refuses in so short a run. A smaller
-        # ViT writes checkpoints of 70 MB in place of a gigabyte.
+        # Its second schedule begins at epoch 20, which mmengine refuses in so short a run. Of a
+        # smaller ViT the checkpoints take 70 MB in place of a gigabyte.
         (
             'vit-base-p16_frlr.py',
             {
