@@ -57,6 +57,11 @@ class _SeededBatches:
             return None
         return next(self.batches)
 
+    def skip_iter(self, num_iters: int) -> None:
+        """Drop batches, as onedl-mmengine asks to; mmengine reads them."""
+        for _ in range(num_iters):
+            next(self)
+
 
 @FUNCTIONS.register_module()
 def init_worker(worker_id: int) -> None:

@@ -13,10 +13,10 @@ from frlr_mm.functional import (
     hs_lr_loss,
     ss_lr_loss,
 )
-from tests.support.cases import DEVICES, LABEL_KINDS, loss_and_grad, make_label
+from tests.support.cases import DEVICES, HALF_DTYPES, LABEL_KINDS, loss_and_grad, make_label
 from tests.support.references import hs_lr_loss_naive, ss_lr_loss_naive
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FLOATS = (*HALF_DTYPES, torch.float32, torch.float64)
 NO_FLOATS = (torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)
 OUT_OF_RANGE = (-1.0, -1e-300, math.nan, math.inf, -math.inf, 10**400)
 NO_NUMBERS = (None, '1', True, [1.0], torch.tensor(1.0))
@@ -117,7 +117,7 @@ def with_identity(fused):
     """Return a loss of logits from one of features: a classifier that hands them through."""
 
     def loss(cls_score, label, weight=None, **kwargs):
-        identity = torch.eye(cls_score.shape[1], dtype=cls_score.dtype, device=cls_score.device)
+        identity = torch.eye(cls_score.shape[1]).to(cls_score)
         return fused(cls_score, identity, None, label, sample_weight=weight, **kwargs)
 
     return loss

@@ -101,6 +101,7 @@ def test_train_resume_test_and_infer(run_tool, tmp_path):
     )
     assert status == 0
     assert val_lines(output) == ['1', '2']
+    assert 'will be deprecated' not in output and '"HardDiskBackend"' not in output
     assert re.search(r'ratio: 0\.\d+ +loss: \d', output)
 
     status, output = run_tool(
