@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .files import list_images, read_lines
+from ._files import list_images, read_lines
 
 SPLITS = ('train', 'query', 'gallery', 'test')
 # Images of no person at all, or of a badly cut one: neither right nor wrong as an answer.
