@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
-from frlr_mm.datasets import CropBBox, DeepFashionAttribute
+from frlr_mm.datasets import CropBBox, DeepFashionAttribute, _deepfashion_files
 from frlr_mm.datasets._deepfashion_files import read_labels
 from tests.support.deepfashion_layout import (
     image_names,

@@ -179,7 +179,7 @@ def GlyphDataset(  # noqa: N802 (configs name the task's class by it)
         BaseGlyphDataset: The data set.
 
     Raises:
-        ValueError: If ``task`` is none of the three; else as :class:`BaseGlyphDataset`.
+        ValueError: If ``task`` is not one of the three; else as :class:`BaseGlyphDataset`.
     """
     if task not in TASKS:
         raise ValueError(f'Expected `task` to be one of {tuple(TASKS)}, but got {task!r}')
