@@ -44,8 +44,8 @@ class ReIDDataset(BaseDataset):
     :class:`~frlr_mm.datasets.ConcatReID` keeps apart.
 
     Raises:
-        ValueError: If an argument is not one of its values, the name of an image or a line of a list
-            does not fit the data set, or a folder or a list is empty.
+        ValueError: If an argument is not one of its values, the name of an image or a line of a
+            list does not fit the data set, or a folder or a list is empty.
         FileNotFoundError: If a folder or a list is missing.
     """
 
