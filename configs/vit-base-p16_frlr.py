@@ -4,10 +4,7 @@ custom_imports = dict(imports=['frlr_mm'])
 
 # SS-LR and not HS-LR: a mixed image has two classes, and both, being partly negative, would take
 # places in HS-LR's hard selection; SS-LR keeps every class in the loss.
-# The classifier's bias starts at the prior 1 / C, its weights at 0 as in the stock head.
-model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25),
-        init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000),
-    )
-)
+model = dict(head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)))
+
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = _base_.custom_hooks + [dict(type='PriorBiasHook')]

@@ -2,12 +2,17 @@
 
 Importing the package registers its losses, heads, data sets, hooks and metrics with mmengine,
 where mmpretrain is installed: ``custom_imports = dict(imports=['frlr_mm'])`` in a config is all
-that it takes. Importing ``frlr_mm.functional`` by itself registers nothing, loads torch and NumPy
-alone, and patches nothing; ``import frlr_mm.registration`` makes up for it later in the process.
+that it takes. ``import frlr_mm.functional`` loads torch and NumPy alone, and patches nothing: in a
+process that imports mmpretrain, before or after, the plugin registers; in others it does not.
 """
 
+import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 
 __version__ = '0.1.0'
 
@@ -34,5 +39,29 @@ def _is_imported_for(names: tuple[str, ...]) -> bool:
     return False
 
 
-if importlib.util.find_spec('mmpretrain') is not None and not _is_imported_for(_STANDS_ALONE):
-    from . import registration  # noqa: F401
+class _RegisterWithMMPretrain(importlib.abc.MetaPathFinder):
+    """Registers the plugin once mmpretrain is imported; up to then it does nothing."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != 'mmpretrain':
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                importlib.import_module('frlr_mm.registration')
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if importlib.util.find_spec('mmpretrain') is not None:
+    if 'mmpretrain' in sys.modules or not _is_imported_for(_STANDS_ALONE):
+        from . import registration  # noqa: F401
+    else:
+        sys.meta_path.insert(0, _RegisterWithMMPretrain())

@@ -20,7 +20,9 @@ import mmengine.hub.hub
 import mmengine.runner.checkpoint
 import mmengine.utils.package_utils
 import torch
+from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.fileio import register_backend
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
 
 from .engine import safe_load
@@ -35,6 +37,10 @@ def apply() -> None:
     keep_checkpoints_from_running_code()
     drop_code_and_explain_refusals()
     write_files_atomically()
+    infer_rules_of_metrics()
+    say_how_to_concatenate_persons()
+    keep_subsets_apart()
+    keep_unknown_labels_in_mixed_images()
 
 
 def ignore_known_warnings() -> None:
@@ -187,3 +193,117 @@ def write_files_atomically() -> None:
     """
     register_backend('local', AtomicLocalBackend, force=True, prefixes='')
     mmengine.fileio.io.backend_instances.clear()  # those made before, of the old class
+
+
+# What the metrics of this package report, behind a prefix; a type of attributes may have any name.
+_RULES = {
+    'greater': re.compile(
+        r'(?:.*/)?(?:(?:mAP|recall@\d+)(?:_.+)?|mINP|rank-\d+|CP|CR|CF1|OP|OR|OF1)', re.DOTALL
+    ),
+    'less': re.compile(r'(?:.*/)?(?:queries_left_out|num_no_positive)', re.DOTALL),
+}
+
+
+def _rule_of_metric(name: str) -> str | None:
+    """Return the rule of a value of this package's metrics, None for any other."""
+    return next((rule for rule, names in _RULES.items() if names.fullmatch(name)), None)
+
+
+def infer_rules_of_metrics() -> None:
+    """Let `save_best` and `monitor` be any value of this package's metrics, without a `rule`.
+
+    mmengine infers from fragments of the name whether more or less is better: none is in `rank-1`,
+    and `recall@3_gloss` holds 'loss'. Can go when a metric can say what is better.
+    """
+    checkpoint, stopping = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
+    if hasattr(checkpoint, '__wrapped__'):
+        return
+
+    @functools.wraps(checkpoint)
+    def init_rules(self: CheckpointHook, rules: list, key_indicators: list[str]) -> None:
+        if self.greater_keys is self._default_greater_keys and (
+            self.less_keys is self._default_less_keys
+        ):
+            rules = rules * len(key_indicators) if len(rules) == 1 else rules
+            rules = [
+                _rule_of_metric(name) if rule is None else rule
+                for rule, name in zip(rules, key_indicators, strict=True)
+            ]
+        checkpoint(self, rules, key_indicators)
+
+    @functools.wraps(stopping)
+    def init_rule(self: EarlyStoppingHook, monitor: str) -> str:
+        return _rule_of_metric(monitor) or stopping(self, monitor)
+
+    CheckpointHook._init_rule = init_rules
+    EarlyStoppingHook._init_rule = init_rule
+
+
+def say_how_to_concatenate_persons() -> None:
+    """Let ConcatDataset say why it refuses several re-ID data sets, and what does take them.
+
+    mmengine only says that meta information does not match. Can go when it says which.
+    """
+    original = ConcatDataset.__init__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def init(
+        self: ConcatDataset, datasets: Any, lazy_init: bool = False, ignore_keys: Any = None
+    ) -> None:
+        try:
+            original(self, datasets, lazy_init, ignore_keys)
+        except ValueError:
+            persons = {dataset.metainfo.get('persons') for dataset in self.datasets} - {None}
+            if len(persons) < 2 or 'persons' in self.ignore_keys:
+                raise
+            raise ValueError(
+                'Expected the data sets of ConcatDataset to have persons in common, but got '
+                f'{", ".join(sorted(persons))}: use ConcatReID, which keeps them apart, or add '
+                "'persons' to `ignore_keys` if a label is one person in all of them"
+            ) from None
+
+    ConcatDataset.__init__ = init
+
+
+def keep_subsets_apart() -> None:
+    """Let the subset of a data set, as in a fold, be a copy of that data set alone.
+
+    mmengine remembers what it has copied by its address for as long as the process lives: an
+    object at the address of one that is gone is taken for it, and a fold gets the pipeline or the
+    meta information of another data set. Can go when its memory is that of one call.
+    """
+    original = BaseDataset._copy_without_annotation
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def copy_without_annotation(self: BaseDataset, memo: dict | None = None) -> BaseDataset:
+        return original(self, {} if memo is None else memo)
+
+    BaseDataset._copy_without_annotation = copy_without_annotation
+
+
+def keep_unknown_labels_in_mixed_images() -> None:
+    """Let a label that is unknown (below 0) in one of two mixed images be unknown in the mixture.
+
+    mmpretrain's batch augmentations average labels, and a -1 with them, into soft targets that
+    nobody gave. NaN takes its place while they do, since it survives any average. Can go when they
+    know unknown labels.
+    """
+    from mmpretrain.models import RandomBatchAugment  # not before the rest is mended
+
+    original = RandomBatchAugment.__call__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def call(
+        self: Any, batch_input: torch.Tensor, batch_score: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        score = batch_score.float().masked_fill(batch_score < 0, torch.nan)
+        inputs, score = original(self, batch_input, score)
+        return inputs, score.nan_to_num(-1.0)
+
+    RandomBatchAugment.__call__ = call

@@ -7,10 +7,12 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 
 import mmengine.utils.package_utils
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
+from mmpretrain.models import RandomBatchAugment
 
 from frlr_mm import compat
 from frlr_mm.engine import safe_load
@@ -76,3 +78,21 @@ def test_apply_twice_changes_nothing():
     compat.apply()
     assert mmengine.runner.checkpoint.load_url is load_url
     assert CheckpointLoader.load_checkpoint.__func__ is load_checkpoint
+
+
+@pytest.mark.parametrize('kind', ['Mixup', 'CutMix', 'ResizeMix'])
+def test_unknown_labels_stay_unknown_in_mixed_images(kind):
+    """A mixture is known where both of its labels are."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    augment = RandomBatchAugment(dict(type=kind, alpha=1.0))
+    label = torch.tensor([[1, 0, -1], [0, 1, 0], [1, -1, 0], [0, 0, 1]])
+    for _ in range(20):
+        _, mixed = augment(torch.randn(4, 3, 16, 16), label)
+        known = mixed >= 0
+        assert (mixed[~known] == -1).all() and not known[0, 2] and not known[2, 1]
+        assert ((mixed <= 1) | ~known).all()
+    _, alone = RandomBatchAugment(dict(type=kind, alpha=1.0), probs=0.0)(
+        torch.randn(4, 3, 16, 16), label
+    )
+    assert torch.equal(alone, label.float())

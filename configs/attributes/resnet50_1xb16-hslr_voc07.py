@@ -1,14 +1,13 @@
 _base_ = './resnet50_1xb16-lr_voc07.py'
 
-# About 1.5 positives an image: with this weight each counts as much as a negative.
+# About 1.5 positives per image: with this weight each counts as much as a negative.
 model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=[1.5] * 20)
-    )
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=1.5))
 )
 
-# From all negatives to the hardest 50 % over the first 80 % of training.
 custom_hooks = [
+    # The bias starts at the prior, the label frequencies of the training data.
     dict(type='PriorBiasHook'),
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.5, end=16),
+    # From all negatives to the hardest 50 % over the first 80 % of training.
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.5, end=0.8),
 ]

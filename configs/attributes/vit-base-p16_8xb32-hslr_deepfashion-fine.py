@@ -1,14 +1,13 @@
 _base_ = './vit-base-p16_8xb32-lr_deepfashion-fine.py'
 
-# About 6 positives an image: with this weight each counts as much as a negative.
+# About 6 positives per image: with this weight each counts as much as a negative.
 model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=[6.0] * 26)
-    )
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=6.0))
 )
 
-# From all negatives to the hardest 50 % over the first 80 % of training.
 custom_hooks = [
+    # The bias starts at the prior, the label frequencies of the training data.
     dict(type='PriorBiasHook'),
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.5, end=16),
+    # From all negatives to the hardest 50 % over the first 80 % of training.
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.5, end=0.8),
 ]

@@ -1,13 +1,7 @@
 _base_ = 'mmpretrain::resnet/resnet50_8xb16_cifar100.py'
 custom_imports = dict(imports=['frlr_mm'])
 
-# The bias starts at the prior 1 / C.
-model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 100),
-    )
-)
+model = dict(head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)))
 
-# Half of the stock learning rate.
-optim_wrapper = dict(optimizer=dict(lr=0.1 * 0.5))
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = [dict(type='PriorBiasHook')]

@@ -1,15 +1,11 @@
 _base_ = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
 custom_imports = dict(imports=['frlr_mm'])
 
-# The bias starts at the prior 1 / C.
-model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01),
-        init_cfg=dict(type='Constant', layer='Linear', val=0, bias_prob=1 / 1000),
-    )
-)
+model = dict(head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01)))
 
-# From all classes to the hardest 1 % over the first 80 % of training.
 custom_hooks = [
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.01, end=240)
+    # The bias starts at the prior, the label frequencies of the training data.
+    dict(type='PriorBiasHook'),
+    # From all classes to the hardest 1 % over the first 80 % of training.
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.01, end=0.8),
 ]

@@ -1,9 +1,6 @@
 _base_ = './resnet50_b64-sr_dukemtmc.py'
 
-# The bias starts at the prior 1 / C.
-model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.001, bias_prob=1 / 702),
-    )
-)
+model = dict(head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)))
+
+# The bias starts at the prior, the label frequencies of the training data.
+custom_hooks = [dict(type='PriorBiasHook')]

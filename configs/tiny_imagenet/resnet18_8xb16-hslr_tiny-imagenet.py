@@ -1,17 +1,10 @@
 _base_ = './resnet18_8xb16-sr_tiny-imagenet.py'
 
-# The bias starts at the prior 1 / C.
-model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.05),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 200),
-    )
-)
+model = dict(head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.05)))
 
-# Half of the learning rate of softmax.
-optim_wrapper = dict(optimizer=dict(lr=0.1 * 0.5))
-
-# From all negatives to the hardest 10 of 200 over the first 80 % of training.
 custom_hooks = [
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.05, end=160)
+    # The bias starts at the prior, the label frequencies of the training data.
+    dict(type='PriorBiasHook'),
+    # From all negatives to the hardest 10 of 200 over the first 80 % of training.
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.05, end=0.8),
 ]

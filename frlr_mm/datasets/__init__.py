@@ -1,6 +1,7 @@
 """Data sets that mmpretrain lacks."""
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
+from .concat_reid import ConcatReID
 from .deepfashion import DeepFashionAttribute
 from .glyphs import (
     BaseGlyphDataset,
@@ -10,6 +11,7 @@ from .glyphs import (
     GlyphReID,
 )
 from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
+from .samplers import NoLoneImageBatchSampler
 from .tiny_imagenet import TinyImageNet
 from .transforms import CropBBox, LoadCheckedImage
 
@@ -17,6 +19,7 @@ __all__ = [
     'CUHK03NP',
     'MSMT17',
     'BaseGlyphDataset',
+    'ConcatReID',
     'CropBBox',
     'DeepFashionAttribute',
     'DukeMTMCreID',
@@ -26,5 +29,6 @@ __all__ = [
     'GlyphReID',
     'LoadCheckedImage',
     'Market1501',
+    'NoLoneImageBatchSampler',
     'TinyImageNet',
 ]

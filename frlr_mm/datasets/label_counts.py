@@ -53,32 +53,41 @@ class LabelCounts:
         return (self.positive + mean) / (self.known + 1)
 
 
-def count_labels(dataset: Any, num_classes: int) -> LabelCounts:
+def count_labels(dataset: Any, num_classes: int, task: str | None = None) -> LabelCounts:
     """Count the labels of a data set without reading its images.
+
+    Annotations are read one by one and none is kept: a million single labels take some seconds.
 
     Args:
         dataset (BaseDataset): A data set of mmengine or a wrapper of one, with ``gt_score`` or
             ``gt_label`` in what its ``get_data_info`` returns. Where a wrapper repeats images,
-            they count as often as training sees them.
+            they count as often as training sees them. With ``task``, also a ``MultiTaskDataset``.
         num_classes (int): The number of classes C.
+        task (str, optional): The task whose labels count, where ``gt_label`` and ``gt_score`` are
+            dictionaries by task. An image without a label for it is unknown. Defaults to None.
 
     Returns:
         LabelCounts: The counts. ``gt_score`` below 0 is unknown.
 
     Raises:
-        TypeError: If the data set has no ``get_data_info``.
+        TypeError: If the data set shows no annotations.
         ValueError: If an image lacks a label, or has one that does not fit C classes.
     """
     name = type(dataset).__name__
-    if not hasattr(dataset, 'get_data_info'):
+    get_info = getattr(dataset, 'get_data_info', None)
+    if get_info is None and task is not None and hasattr(dataset, 'data_list'):
+        get_info = dataset.data_list.__getitem__  # all that a MultiTaskDataset offers
+    if get_info is None:
         raise TypeError(
             f'Expected `dataset` to have annotations, by a method `get_data_info`, but got {name}'
         )
     positive = np.zeros(num_classes)
     unknown = np.zeros(num_classes, np.int64)
     for i in range(len(dataset)):
-        info = dataset.get_data_info(i)
+        info = get_info(i)
         score, label = info.get('gt_score'), info.get('gt_label')
+        if task is not None:
+            score, label = _of_task(score, task), _of_task(label, task)
         if score is not None:  # heads prefer it, too
             score = np.asarray(score)
             if score.shape != (num_classes,):
@@ -89,17 +98,33 @@ def count_labels(dataset: Any, num_classes: int) -> LabelCounts:
             is_unknown = score < 0
             unknown += is_unknown
             positive += np.where(is_unknown, 0, score)
-        elif label is not None:
+        elif isinstance(label, (int, np.integer)):
+            # Most data sets have single labels, and ImageNet-21k has 14 million of them.
+            if not 0 <= label < num_classes:
+                raise ValueError(_out_of_range(i, name, num_classes, label))
+            positive[label] += 1
+        elif label is not None and not isinstance(label, dict):
             indices = np.atleast_1d(label).astype(np.int64)
             if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
-                raise ValueError(
-                    f'Expected `gt_label` of image {i} of {name} to be in [0, {num_classes}), '
-                    f'but got {label}'
-                )
+                raise ValueError(_out_of_range(i, name, num_classes, label))
             positive[indices] += 1
+        elif task is not None:
+            unknown += 1
         else:
+            kind = 'those of several tasks' if label is not None else sorted(info)
             raise ValueError(
-                f'Expected image {i} of {name} to have `gt_score` or `gt_label`, but it has '
-                f'{sorted(info)}'
+                f'Expected image {i} of {name} to have `gt_score` or `gt_label` of one task, but '
+                f'it has {kind}'
             )
     return LabelCounts(positive, unknown, len(dataset))
+
+
+def _of_task(labels: Any, task: str) -> Any:
+    return labels.get(task) if isinstance(labels, dict) else None
+
+
+def _out_of_range(index: int, name: str, num_classes: int, label: Any) -> str:
+    return (
+        f'Expected `gt_label` of image {index} of {name} to be in [0, {num_classes}), '
+        f'but got {label}'
+    )

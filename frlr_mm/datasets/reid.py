@@ -33,12 +33,15 @@ class ReIDDataset(BaseDataset):
         split (str): 'train'; 'query' or 'gallery'; or 'test', the queries followed by the
             gallery, which is what :class:`~frlr_mm.evaluation.ReIDMetric` takes.
         data_root (str): The folder that the archive was unpacked in, or the folder that it made.
+        metainfo (dict, optional): Further meta information. Defaults to None.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Each item that the pipeline gets holds ``img_path``, str, ``gt_label``, int, and
     ``camera_id``, int as in the file's name. Training ids are relabelled in sorted order to
     0..K-1, and ``metainfo['classes']`` holds what they were; others stay as they are. Items of
-    the other splits hold ``is_query``, bool, too.
+    the other splits hold ``is_query``, bool, too. ``metainfo['persons']`` says whose ids they are,
+    so that mmengine's ``ConcatDataset`` refuses those of several sets, which
+    :class:`~frlr_mm.datasets.ConcatReID` keeps apart.
 
     Raises:
         ValueError: If an argument is none of its values, the name of an image or a line of a list
@@ -49,11 +52,19 @@ class ReIDDataset(BaseDataset):
     # The folder that the official archive makes.
     archive_folder: str
 
-    def __init__(self, split: str, data_root: str, **kwargs: Any) -> None:
+    def __init__(
+        self, split: str, data_root: str, metainfo: dict | None = None, **kwargs: Any
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
         self.split = split
-        super().__init__(ann_file='', data_root=os.path.expanduser(data_root), **kwargs)
+        persons = f'{type(self).__name__} in {data_root}'
+        super().__init__(
+            ann_file='',
+            metainfo=dict(persons=persons) | (metainfo or {}),
+            data_root=os.path.expanduser(data_root),
+            **kwargs,
+        )
 
     def read_split(self, root: Path, split: str) -> Iterator[tuple[Path, int, int]]:
         """Yield path, person id and camera id of each image of 'train', 'query' or 'gallery'."""

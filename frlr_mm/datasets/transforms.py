@@ -107,7 +107,7 @@ class LoadCheckedImage(LoadImageFromFile):
                 raise UnreadableImageError(f'{path} is not a readable image: {error}') from None
             if self.record is not None:
                 # One write that appends: several workers and ranks share the file.
-                line = f'{path}\t{error}\n'.encode()
+                line = os.fsencode(f'{path}\t{error}\n')
                 file = os.open(self.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
                 try:
                     os.write(file, line)
@@ -127,11 +127,14 @@ class LoadCheckedImage(LoadImageFromFile):
             raise UnreadableImageError('the file is empty')
         end = next((end for start, end in _ENDS.items() if data.startswith(start)), None)
         if end is None or end not in data[-_PADDING:]:
+            file = io.BytesIO(data)
             try:
-                with Image.open(io.BytesIO(data)) as image:
+                with Image.open(file) as image:
                     image.load()
             except Exception as error:  # Pillow's decoders raise whatever they meet
-                reason = ' '.join(str(error).replace(repr(data), '').split())
+                # Without what names the buffer: an image has one reason, whenever it is read.
+                reason = str(error).replace(repr(file), '').replace(repr(data), '')
+                reason = ' '.join(reason.split())
                 raise UnreadableImageError(reason or type(error).__name__) from None
         image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:

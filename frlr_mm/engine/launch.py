@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +28,11 @@ from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
 from ..compat import ignore_known_log_lines
 from ..datasets.transforms import UnreadableImageError
+from ..models.losses import FocusRectifiedLoss
 from .checkpoints import find_damage, find_latest_whole_checkpoint, read_meta
 from .cpu import adapt_config_to_cpu
 from .hooks.finite_loss_hook import NonFiniteLossError
@@ -76,8 +79,9 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """End the program with one line where the user is to mend something; bugs keep tracebacks.
 
     Around what reads and builds a run, that is all that a wrong config, path or option raises.
-    Around the run itself, with ``work_dir``, it is a refused checkpoint, a loss that is not
-    finite, an unreadable image and a disk that does not take a file. With the environment variable
+    Around the run itself, with ``work_dir``, it is what a hook refuses before the first step, a
+    refused checkpoint, a loss that is not finite, an unreadable image and a disk that does not
+    take a file. With the environment variable
     ``FRLR_TRACEBACK=1`` every error keeps its traceback.
 
     Args:
@@ -108,10 +112,21 @@ def _describe_error(error: Exception, work_dir: str | None) -> str | None:
             return None
         where = '' if error.filename else f' (work directory: {work_dir})'
         hint = f'{where}; what was written before is kept'
-    elif not isinstance(error, _RUN_ERRORS):
+    elif not isinstance(error, _RUN_ERRORS) and not _is_before_first_step(error):
         return None
     # A worker of a data loader hands its error on with the traceback before it.
     return str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ') + hint
+
+
+def _is_before_first_step(error: Exception) -> bool:
+    """Return whether a hook raised it where it looks at the config, the model and the data."""
+    if not isinstance(error, _CONFIG_ERRORS):
+        return False
+    return any(
+        frame.f_code is Runner.call_hook.__code__
+        and frame.f_locals['fn_name'] in ('before_run', 'before_train')
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def load_stock_tool(name: str) -> ModuleType:
@@ -182,8 +197,31 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _resolve_resume(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     ignore_known_log_lines(runner.logger)
+    if training:
+        _refuse_tasks_without_labels(runner)
     _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
     return runner
+
+
+def _refuse_tasks_without_labels(runner: Runner) -> None:
+    """Raise a ValueError where ranks could call the losses of dense labels unlike often.
+
+    Each call adds up normalisers over the ranks, and MultiTaskHead leaves a task out where a
+    rank's batch has no label of it: sums of different tasks would meet.
+    """
+    if runner.world_size == 1:
+        return
+    for module in runner.model.modules():
+        tasks = module.task_heads.items() if isinstance(module, MultiTaskHead) else ()
+        for name, head in tasks:
+            loss = getattr(head, 'loss_module', None)
+            if isinstance(head, MultiLabelClsHead) and isinstance(loss, FocusRectifiedLoss):
+                raise ValueError(
+                    f'Expected one process where MultiTaskHead trains the multi-label task '
+                    f'{name!r} with {type(loss).__name__}, whose normalisers every rank has to '
+                    f'add up in each iteration, but got {runner.world_size}: take stock '
+                    'CrossEntropyLoss(use_sigmoid=True) for that task, or one process'
+                )
 
 
 def read_config(path: str) -> Config:

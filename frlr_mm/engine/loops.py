@@ -131,7 +131,10 @@ class _Schedules(Hook):
 
 
 def _images_per_batch(dataloader: DataLoader) -> int:
-    return (dataloader.batch_size or 1) * get_world_size()
+    # A loader with a batch sampler does not know the size itself.
+    batch_sampler: Any = dataloader.batch_sampler
+    size = dataloader.batch_size or getattr(batch_sampler, 'batch_size', None) or 1
+    return size * get_world_size()
 
 
 @LOOPS.register_module()

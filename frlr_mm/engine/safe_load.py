@@ -80,8 +80,10 @@ def load(
 
     Args:
         f (str | PathLike | file): The checkpoint.
-        map_location: As for ``torch.load``.
-        **options: As for ``torch.load``; ``weights_only`` and ``pickle_module`` are not looked at.
+        map_location (Any): As for ``torch.load``. Defaults to None.
+        *_ (Any): The pickle module, which is not looked at.
+        **options (Any): As for ``torch.load``; ``weights_only`` and ``pickle_module`` are not
+            looked at.
 
     Returns:
         What was saved.

@@ -1,113 +1,18 @@
-"""Metrics of attribute prediction: pooled recall@k, mAP, CF1 and OF1."""
+"""Attribute prediction as a registered metric."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+from mmpretrain.structures.utils import format_label
 from torch import Tensor
 
 from frlr_mm._checks import check_number
-
-# What is ranked at a time: the ranks of 40,000 images x 1,000 attributes take 320 MB.
-_ROWS = 4096
-
-
-def pooled_recall(score: Tensor, target: Tensor, k: int) -> float:
-    """Compute the share of all positives that are among the k best of their image.
-
-    Unknown attributes take part neither in the ranking nor in the truth. Of tied attributes the
-    first goes first.
-
-    Args:
-        score (Tensor): Scores (N, C), of any floating-point dtype.
-        target (Tensor): Truth (N, C): 1, 0, or below 0 where unknown.
-        k (int): How many of an image's attributes count as found, >= 1. With more than C all do.
-
-    Returns:
-        float: In [0, 1]; 0 where nothing is positive.
-    """
-    found = torch.zeros((), dtype=torch.int64, device=score.device)
-    for scores, truth in zip(score.split(_ROWS), target.split(_ROWS), strict=True):
-        known_score = scores.masked_fill(truth < 0, -torch.inf)
-        best = known_score.argsort(dim=1, descending=True, stable=True)[:, :k]
-        found += (truth.gather(1, best) == 1).sum()
-    return _ratio(found, (target == 1).sum()).item()
-
-
-def average_precision(score: Tensor, target: Tensor) -> Tensor:
-    r"""Compute the average precision of each attribute over the images where it is known.
-
-    :math:`\sum_n (R_n - R_{n-1}) P_n` over the distinct scores, so that the order of tied images
-    does not matter: scikit-learn's definition, and mmpretrain's where no two scores are equal.
-
-    Args:
-        score (Tensor): Scores (N, C), of any floating-point dtype.
-        target (Tensor): Truth (N, C): 1, 0, or below 0 where unknown.
-
-    Returns:
-        Tensor: float64 (C,), in [0, 1]; 0 where an attribute has no positive.
-    """
-    return torch.stack(
-        [
-            _average_precision(column[known >= 0], known[known >= 0] == 1)
-            for column, known in zip(score.unbind(1), target.unbind(1), strict=True)
-        ]
-    )
-
-
-def _average_precision(score: Tensor, is_positive: Tensor) -> Tensor:
-    score, order = score.sort(descending=True)
-    hits = is_positive[order].cumsum(0).double()
-    rank = torch.arange(1, len(score) + 1, device=score.device)
-    # One point of the curve for each distinct score: the last of those that share it.
-    is_last = torch.ones_like(is_positive)
-    is_last[:-1] = score[1:] != score[:-1]
-    hits, rank = hits[is_last], rank[is_last]
-    gain = hits.diff(prepend=hits.new_zeros(1))
-    return _ratio((gain * hits / rank).sum(), is_positive.sum())
-
-
-def class_and_overall_f1(score: Tensor, target: Tensor, thr: float) -> dict[str, float]:
-    """Compute the class-wise and the overall precision, recall and F1 score at a threshold.
-
-    CP and CR are the means of precision and recall over the attributes (0 where nothing is
-    predicted or positive), CF1 is the harmonic mean of CP and CR. OP, OR and OF1 pool all
-    attributes. mmpretrain's macro F1 is another number: the mean of the attributes' F1 scores.
-
-    Args:
-        score (Tensor): Scores (N, C), of any floating-point dtype.
-        target (Tensor): Truth (N, C): 1, 0, or below 0 where unknown.
-        thr (float): An attribute whose score is at least this is predicted.
-
-    Returns:
-        dict[str, float]: CP, CR, CF1, OP, OR, OF1, each in [0, 1].
-    """
-    is_predicted, is_positive = (score >= thr) & (target >= 0), target == 1
-    found = (is_predicted & is_positive).sum(0)
-    predicted, positive = is_predicted.sum(0), is_positive.sum(0)
-    precision, recall = _ratio(found, predicted).mean(), _ratio(found, positive).mean()
-    overall_precision = _ratio(found.sum(), predicted.sum())
-    overall_recall = _ratio(found.sum(), positive.sum())
-    values = dict(
-        CP=precision,
-        CR=recall,
-        CF1=_harmonic_mean(precision, recall),
-        OP=overall_precision,
-        OR=overall_recall,
-        OF1=_harmonic_mean(overall_precision, overall_recall),
-    )
-    return {name: value.item() for name, value in values.items()}
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole in float64, 0 where the whole is 0: then the part is 0 as well."""
-    return part.double() / whole.clamp(min=1)
-
-
-def _harmonic_mean(a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(a + b > 0, 2 * a * b / (a + b).clamp(min=1e-12), 0)
+from frlr_mm.evaluation.multi_label import average_precision, class_and_overall_f1, pooled_recall
+from frlr_mm.evaluation.topk import check_topk
 
 
 @METRICS.register_module()
@@ -120,8 +25,8 @@ class AttributeMetric(BaseMetric):
     left out everywhere. An attribute without positives has an average precision of 0 and stays in
     the mean, as with mmpretrain's ``AveragePrecision``; ``num_no_positive`` says how many.
 
-    The results are ``recall@{k}``, ``mAP``, ``CP``, ``CR``, ``CF1``, ``OP``, ``OR``, ``OF1``,
-    ``num_no_positive`` and for each type ``recall@{k}_{type}`` and ``mAP_{type}``.
+    The results are ``mAP``, ``recall@{k}``, ``CP``, ``CR``, ``CF1``, ``OP``, ``OR``, ``OF1``,
+    ``num_no_positive`` and for each type ``mAP_{type}`` and ``recall@{k}_{type}``.
 
     Args:
         topk (int | Sequence[int]): The k of recall@k, each >= 1. Defaults to (3, 5).
@@ -132,9 +37,9 @@ class AttributeMetric(BaseMetric):
             'attribute'. Defaults to None.
 
     Raises:
-        TypeError: If a number is none.
-        ValueError: If a number is out of its range; in evaluation, if the scores are NaN, or the
-            truth or ``attribute_types`` do not fit.
+        TypeError: If ``topk`` or ``thr`` is not a number.
+        ValueError: If a number is out of its range; in evaluation, if scores or truth are missing,
+            the scores are NaN, or the truth or ``attribute_types`` do not fit.
     """
 
     default_prefix = 'attribute'
@@ -146,13 +51,8 @@ class AttributeMetric(BaseMetric):
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
-        topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        for k in topk:
-            if isinstance(k, bool) or not isinstance(k, int):
-                raise TypeError(f'Expected `topk` to hold ints, but got {k!r}')
-            check_number('topk', k, low=1)
         check_number('thr', thr, high=1.0)
-        self.topk = topk
+        self.topk = check_topk(topk)
         self.thr = thr
         super().__init__(collect_device=collect_device, prefix=prefix)
 
@@ -161,13 +61,20 @@ class AttributeMetric(BaseMetric):
 
         Args:
             data_batch (Any): Not used.
-            data_samples (Sequence[dict]): What the model returns, with ``pred_score`` and
-                ``gt_score``, both (C,).
+            data_samples (Sequence[dict]): What the model returns, with ``pred_score`` (C,), and
+                ``gt_score`` (C,) or ``gt_label``, the indices of the positive attributes. Beside
+                ``gt_label``, those of ``gt_label_difficult``, as of mmpretrain's ``VOC``, are
+                unknown unless they are positive.
         """
         for sample in data_samples:
-            self.results.append(
-                (sample['pred_score'].detach().float().cpu(), sample['gt_score'].detach().cpu())
-            )
+            if 'pred_score' not in sample:
+                raise ValueError(
+                    'AttributeMetric expected samples with `pred_score`, as a classifier of '
+                    f'several labels returns them, but got {sorted(sample)}'
+                )
+            score = sample['pred_score'].detach().float().cpu()
+            # Arrays, as a pickled tensor would take the storage of its whole batch along.
+            self.results.append((score.numpy(), _read_truth(sample, len(score)).numpy()))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of all images.
@@ -178,23 +85,26 @@ class AttributeMetric(BaseMetric):
         Returns:
             dict[str, float]: Percent by name, and the number of attributes without positives.
         """
-        score = torch.stack([pred for pred, _ in results])
-        target = torch.stack([truth for _, truth in results])
+        score, target = (torch.from_numpy(np.stack(part)) for part in zip(*results, strict=True))
         if score.isnan().any():
             raise ValueError(
-                'Expected `pred_score` to hold numbers, but got NaN: has the training diverged?'
+                'Expected `pred_score` to hold numbers, but got NaN: has training diverged?'
             )
         if not ((target == 0) | (target == 1) | (target < 0)).all():
-            raise ValueError('Expected `gt_score` to hold 0, 1, or values below 0 where unknown')
+            raise ValueError(
+                'Expected `gt_score` to hold 0, 1, or values below 0 where unknown: round soft '
+                'labels before evaluation'
+            )
 
         precision = average_precision(score, target)
         metrics = {}
         for kind, columns in self._columns(score.shape[1]).items():
             suffix = f'_{kind}' if kind else ''
+            # The first one decides where a best checkpoint is saved by `save_best='auto'`.
+            metrics[f'mAP{suffix}'] = 100 * precision[columns].mean().item()
             for k in self.topk:
                 recall = pooled_recall(score[:, columns], target[:, columns], k)
                 metrics[f'recall@{k}{suffix}'] = 100 * recall
-            metrics[f'mAP{suffix}'] = 100 * precision[columns].mean().item()
         f1 = class_and_overall_f1(score, target, self.thr)
         metrics.update({name: 100 * value for name, value in f1.items()})
         metrics['num_no_positive'] = int((~(target == 1).any(0)).sum())
@@ -214,3 +124,31 @@ class AttributeMetric(BaseMetric):
         for kind in dict.fromkeys(types):
             columns[kind] = torch.tensor([i for i, name in enumerate(types) if name == kind])
         return columns
+
+
+def _read_truth(sample: dict, num_attributes: int) -> Tensor:
+    """Return the truth of an image, float32 (C,): 1, 0, or below 0 where unknown."""
+    if 'gt_score' in sample:  # heads prefer it, too
+        truth = sample['gt_score'].detach().float().cpu()
+        if truth.shape != (num_attributes,):
+            raise ValueError(
+                f'Expected `gt_score` to have shape ({num_attributes},), as `pred_score`, '
+                f'but got {tuple(truth.shape)}'
+            )
+        return truth
+    if 'gt_label' not in sample:
+        raise ValueError(
+            f'AttributeMetric expected samples with `gt_score` or `gt_label`, but got '
+            f'{sorted(sample)}'
+        )
+    truth = torch.zeros(num_attributes)
+    # The later one counts.
+    for name, value in (('gt_label_difficult', -1), ('gt_label', 1)):
+        labels = format_label(sample.get(name, [])).cpu()
+        if ((labels < 0) | (labels >= num_attributes)).any():
+            raise ValueError(
+                f'Expected `{name}` to hold indices in [0, {num_attributes}), '
+                f'but got {labels.tolist()}'
+            )
+        truth[labels] = value
+    return truth

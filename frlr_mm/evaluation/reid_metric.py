@@ -1,4 +1,4 @@
-"""Single-query retrieval of persons as a registered metric."""
+"""Person re-identification (re-ID) as a registered metric."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,43 +9,44 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from frlr_mm.evaluation.retrieval import Embeddings, evaluate_reid
+from frlr_mm.evaluation.topk import check_topk
 
 _FIELDS = ('feature', 'gt_label', 'camera_id', 'is_query')
 
 
 @METRICS.register_module()
 class ReIDMetric(BaseMetric):
-    """CMC, mAP and mINP of person identification.
+    """mAP, CMC and mINP of person re-identification (re-ID).
 
     It takes queries and gallery from one pass over a data set, whose samples say which they are:
     split 'test' of a re-ID data set, packed by ``PackInputs`` with ``meta_keys=('camera_id',
     'is_query')``, and a model whose samples hold ``feature``, as those of
     :class:`~frlr_mm.models.BNNeckHead` do. See
-    :func:`frlr_mm.evaluation.retrieval.evaluate_reid` for
-    what it computes and under which names.
+    :func:`frlr_mm.evaluation.retrieval.evaluate_reid` for what it computes and under which names.
 
     Args:
-        topk (Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
-        collect_device (str): Where results of different ranks meet: 'cpu' or 'gpu'. Defaults to
-            'cpu'.
-        prefix (str, optional): What stands before the names of the metrics; None stands for
-            'reid'. Defaults to None.
+        topk (int | Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
+        collect_device (str): Where the results of all processes are gathered, 'cpu' or 'gpu'.
+            Defaults to 'cpu'.
+        prefix (str, optional): Goes before the names of the results; None stands for 'reid'.
+            Defaults to None.
 
     Raises:
-        ValueError: If a sample lacks a field, a set is empty, a feature is not finite, or no
-            query has a match.
+        TypeError: If a k is not an int.
+        ValueError: If a k is below 1; in evaluation, if a sample lacks a field, there are no
+            queries or no gallery, a feature is not finite, or no query has a match.
     """
 
     default_prefix = 'reid'
 
     def __init__(
         self,
-        topk: Sequence[int] = (1, 5, 10, 20),
+        topk: int | Sequence[int] = (1, 5, 10, 20),
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.topk = tuple(topk)
+        self.topk = check_topk(topk)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep what is needed of a batch.
@@ -62,7 +63,7 @@ class ReIDMetric(BaseMetric):
                     "`feature` comes from BNNeckHead, the rest from split 'test' of a re-ID data "
                     "set through PackInputs with meta_keys=('camera_id', 'is_query')"
                 )
-            # One entry for each image: by their number the padding of ranks is recognised. An
+            # One entry per image: by their number the padding of ranks is recognised. An
             # array, as a pickled tensor would take the storage of its whole batch along.
             self.results.append(
                 (
@@ -89,8 +90,8 @@ def split_results(results: list[tuple]) -> tuple[Embeddings, Embeddings]:
     """Split what :class:`ReIDMetric` keeps into queries and gallery, each in its order.
 
     Args:
-        results (list[tuple]): Feature (D,), person id, camera id and whether it is a query, of
-            each image.
+        results (list[tuple]): Per image, feature (D,), person id, camera id and whether it is a
+            query.
 
     Returns:
         tuple[Embeddings, Embeddings]: Queries and gallery.

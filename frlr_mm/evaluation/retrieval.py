@@ -1,5 +1,6 @@
-"""Single-query retrieval as person identification evaluates it."""
+"""Single-query retrieval as person re-identification (re-ID) evaluates it."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -7,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from frlr_mm.evaluation.topk import check_topk
+
 # Entries of the (queries, gallery) matrices that are in memory at once, about 0.5 GB in all.
 _CHUNK_ENTRIES = 2**24
 
 
 class Embeddings(NamedTuple):
-    """Images as the evaluation sees them: a row of each tensor for each image.
+    """Images as the evaluation sees them: a row of each tensor per image.
 
     Args:
         features (Tensor): (N, D), floating-point; compared by their cosine.
@@ -27,6 +30,9 @@ class Embeddings(NamedTuple):
 
 class Ranking(NamedTuple):
     """The gallery in the order of its similarity to each of Q queries.
+
+    Identical features are equally similar, bit for bit: images of the gallery to a query, and
+    queries to an image.
 
     Args:
         indices (Tensor): (Q, G), int64: places in the gallery, the most similar first. Of equally
@@ -53,12 +59,13 @@ def rank_gallery(query: Embeddings, gallery: Embeddings) -> Ranking:
     Returns:
         Ranking: In memory as a whole; :func:`evaluate_reid` goes through large sets in chunks.
     """
-    similarity = _normalise(query.features) @ _normalise(gallery.features).T
+    queries, images = _normalise(query.features), _normalise(gallery.features)
+    similarity = (queries @ images.T)[_first_equal_rows(queries)][:, _first_equal_rows(images)]
     return _rank(similarity, query, gallery)
 
 
 def evaluate_reid(
-    query: Embeddings, gallery: Embeddings, topk: Sequence[int] = (1, 5, 10, 20)
+    query: Embeddings, gallery: Embeddings, topk: int | Sequence[int] = (1, 5, 10, 20)
 ) -> dict[str, float]:
     r"""Evaluate single-query retrieval.
 
@@ -78,13 +85,14 @@ def evaluate_reid(
     Args:
         query (Embeddings): Q >= 1 images.
         gallery (Embeddings): G >= 1 images.
-        topk (Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
+        topk (int | Sequence[int]): The ranks k of CMC, >= 1. Defaults to (1, 5, 10, 20).
 
     Returns:
-        dict[str, float]: In percent ``rank-{k}`` (CMC@k), ``mAP``, ``mAP_trapezoid`` and ``mINP``;
+        dict[str, float]: In percent ``mAP``, ``rank-{k}`` (CMC@k), ``mAP_trapezoid`` and ``mINP``;
         and ``queries_left_out``, how many have no match.
 
     Raises:
+        TypeError: If a k is not an int.
         ValueError: If shapes do not fit, a feature is not finite, a k is below 1, or no query has
             a match.
 
@@ -99,20 +107,19 @@ def evaluate_reid(
             'Expected features of `query` and `gallery` to have one length, but got '
             f'{query.features.shape[1]} and {gallery.features.shape[1]}'
         )
-    for k in topk:
-        if k < 1:
-            raise ValueError(f'Expected `topk` to hold ranks >= 1, but got {k}')
-
+    topk = check_topk(topk)
     totals = torch.zeros(len(topk) + 4, dtype=torch.float64)
     for ranking in _rank_in_chunks(query, gallery):
         totals += _sum_over_queries(ranking.matches, topk)
+        del ranking  # before the next one takes as much memory again
     num_valid = totals[-1].item()
     if num_valid == 0:
         raise ValueError(
             'Expected a match in the gallery, of the same person and another camera, '
             f'for at least one query, but none of {len(query.features)} has one'
         )
-    names = [*(f'rank-{k}' for k in topk), 'mAP', 'mAP_trapezoid', 'mINP']
+    # The first one decides where a best checkpoint is saved by `save_best='auto'`.
+    names = ['mAP', *(f'rank-{k}' for k in topk), 'mAP_trapezoid', 'mINP']
     percent = 100 * totals[:-1] / num_valid
     return dict(
         zip(names, percent.tolist(), strict=True), queries_left_out=len(query.features) - num_valid
@@ -149,15 +156,43 @@ def _rank(similarity: Tensor, query: Embeddings, gallery: Embeddings) -> Ranking
 
 
 def _rank_in_chunks(query: Embeddings, gallery: Embeddings) -> Iterator[Ranking]:
-    gallery = gallery._replace(features=_normalise(gallery.features))
-    size = max(1, _CHUNK_ENTRIES // len(gallery.features))
-    for chunk in zip(*(tensor.split(size) for tensor in query), strict=True):
-        chunk = Embeddings(*chunk)
-        yield _rank(_normalise(chunk.features) @ gallery.features.T, chunk, gallery)
+    queries, images = _normalise(query.features), _normalise(gallery.features)
+    rows, columns = _first_equal_rows(queries), _first_equal_rows(images)
+    copies = (columns != torch.arange(len(columns), device=columns.device)).nonzero()[:, 0]
+    size = max(1, _CHUNK_ENTRIES // len(images))
+    # Equal queries follow one another: of the chunk before, the last row alone is needed.
+    last_row, last = -1, images.new_empty(0)
+    for places in rows.argsort(stable=True).split(size):
+        distinct, inverse = rows[places].unique_consecutive(return_inverse=True)
+        similarity = queries[distinct] @ images.T
+        similarity[:, copies] = similarity[:, columns[copies]]
+        if distinct[0] == last_row:
+            similarity[0] = last
+        last_row, last = int(distinct[-1]), similarity[-1].clone()
+        if len(distinct) < len(places):
+            similarity = similarity[inverse]
+        ranking = _rank(similarity, Embeddings(*(part[places] for part in query)), gallery)
+        del similarity
+        yield ranking
+        del ranking
+
+
+def _first_equal_rows(features: Tensor) -> Tensor:
+    """Return for each row the place of the first row that equals it, int64 (N,).
+
+    The rounding of a blocked matrix product depends on where a row is, and on the number of
+    threads: by itself it gives equal features similarities that differ in the last bit.
+    """
+    first: dict[bytes, int] = {}
+    places = []
+    for place, row in enumerate(features.cpu().numpy()):
+        # Digests, as the rows themselves would double the memory; + 0.0 turns -0.0 into 0.0.
+        places.append(first.setdefault(hashlib.sha256(row + 0.0).digest(), place))
+    return torch.tensor(places, device=features.device)
 
 
 def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
-    """Sum CMC@k, AP, trapezoid AP and INP over the queries with a match, and count these."""
+    """Sum AP, CMC@k, trapezoid AP and INP over the queries with a match, and count these."""
     counts = matches.sum(1)
     matches, counts = matches[counts > 0], counts[counts > 0]
     # One entry for each match, query after query: its rank, and which of the query's it is.
@@ -170,8 +205,8 @@ def _sum_over_queries(matches: Tensor, topk: Sequence[int]) -> Tensor:
     share = 1 / counts.double()[row]
     return torch.stack(
         [
-            *((rank[first] < k).sum() for k in topk),
             (share * precision).sum(),
+            *((rank[first] < k).sum() for k in topk),
             (share * (precision + before) / 2).sum(),
             (counts / (rank[first + counts - 1] + 1)).sum(),
             torch.tensor(len(counts)),

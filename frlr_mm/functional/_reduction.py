@@ -12,21 +12,20 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def dense_scales(counts: Tensor, cls_score: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
+def dense_scales(counts: Tensor, num_images: int, terms: Terms) -> tuple[Tensor, Tensor]:
     """Return the factors of t and 1 - t that turn sums into the ratios of the equations.
 
     Args:
-        counts (Tensor): The sums of t and of 1 - t over the known entries of the batch (2,).
-        cls_score (Tensor): The logits (N, C).
+        counts (Tensor): The normalisers (3,): the sums of t and of 1 - t over the known entries,
+            and the number of images.
+        num_images (int): N, the images that the mean over images divides by.
         terms (Terms): The selection and ``alpha``. Hard selection divides by k itself.
 
     Returns:
-        tuple[Tensor, Tensor]: Both scalars, times N: the mean over images divides by it.
+        tuple[Tensor, Tensor]: Both scalars, times N.
     """
-    num_images = cls_score.shape[0]
-    if terms.alpha == 'sum' or terms.ratio is not None:
-        counts = torch.stack([counts[0], torch.full_like(counts[1], num_images)])
-    counts = mean_over_ranks(counts, cls_score)
+    is_per_image = terms.alpha == 'sum' or terms.ratio is not None
+    counts = torch.stack([counts[0], counts[2 if is_per_image else 1]])
     # 0 where the count is 0: a batch may hold neither a positive nor a negative.
     tiny = torch.finfo(counts.dtype).tiny
     scales = num_images * torch.where(counts > 0, 1 / counts.clamp(min=tiny), 0)

@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from ._autograd import DenseGradient, SparseGradient
+from ._dtensor import images_loss_of_dtensor, is_dtensor
 from ._inputs import Terms, is_transformed
-from ._reduction import accumulation_dtype, dense_scales
-from ._select import hardest, is_hardest, num_selected, num_selected_of_known
+from ._reduction import accumulation_dtype, dense_scales, mean_over_ranks
+from ._select import (
+    hardest,
+    is_hardest,
+    is_selected,
+    least_and_ties,
+    num_selected,
+    num_selected_of_known,
+)
 from ._terms import (
     plain_loss,
     soft_slope,
@@ -27,17 +35,27 @@ from ._torch import is_compiling
 BLOCK_NUMEL = 1 << 17
 
 
-def images_loss(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
+def images_loss(
+    cls_score: Tensor,
+    label: Tensor,
+    terms: Terms,
+    scales: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Compute the losses of the images, differentiable for the logits.
 
     Args:
         cls_score (Tensor): Logits (N, C).
         label (Tensor): Class indices, int64 (N, 1), or dense targets (N, C).
         terms (Terms): The selection, ``alpha`` and the class factors.
+        scales (tuple[Tensor, Tensor], optional): The factors of t and 1 - t for dense targets;
+            None stands for those of this batch, or of the batch joined over ranks. Defaults to
+            None.
 
     Returns:
         Tensor: (N,), float32, or float64 for float64 logits.
     """
+    if type(cls_score) is not Tensor and is_dtensor(cls_score):
+        return images_loss_of_dtensor(cls_score, label, terms, images_loss, count_dense_label)
     if is_transformed():
         return _plain_rows(cls_score, label, terms)
     with_grad = torch.is_grad_enabled() and cls_score.requires_grad
@@ -45,13 +63,17 @@ def images_loss(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
     attach = DenseGradient.apply
     gradient: tuple[Tensor, ...]
     if label.shape == score.shape:
-        scales = dense_scales(_count(label, score), cls_score, terms)
+        if scales is None:
+            counts = mean_over_ranks(count_dense_label(label, score.dtype), cls_score)
+            scales = dense_scales(counts, score.shape[0], terms)
         loss, gradient = _dense_rows(score, label, terms, scales, with_grad)
     else:
         if terms.ratio is not None:
             k = num_selected(k, terms.ratio)
         if k == score.shape[1]:  # nothing to select: soft selection with gamma 0
             loss, gradient = _soft_rows(score, label, terms, k, with_grad)
+        elif torch.compiler.is_compiling():
+            loss, gradient = _compiled_hard_rows(score, label, terms, k, with_grad)
         else:
             loss, gradient = _hard_rows(score, label, terms, k, with_grad)
             attach = SparseGradient.apply
@@ -87,8 +109,8 @@ def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
         scales: tuple = (1.0, scale)
     else:
         target = label
-        counts = torch.stack([part.sum() for part in split_dense_label(label, x.dtype)])
-        scales = dense_scales(counts, cls_score, terms)
+        counts = mean_over_ranks(count_dense_label(label, x.dtype), cls_score)
+        scales = dense_scales(counts, x.shape[0], terms)
         if terms.ratio is not None:
             row_k = num_selected_of_known(label, terms.ratio)
             if terms.alpha != 'sum':
@@ -163,6 +185,30 @@ def _hard_rows(
 
 
 @torch.no_grad()
+def _compiled_hard_rows(
+    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
+) -> tuple[Tensor, tuple]:
+    """Do the same by a mask, which a compiler fuses with the rest.
+
+    Where k changes between calls it becomes a symbol, which cannot be the size of what autograd
+    keeps.
+    """
+    scale = 1.0 if terms.alpha == 'sum' else terms.alpha / k
+    positive, positive_slope = _index_positive(score, index, terms)
+    x = score.to(positive.dtype)
+    each, p = softplus(x), x.sigmoid()
+    value = x
+    if terms.class_weight is not None:
+        class_weight = terms.class_weight.to(x)
+        value = each = each * class_weight
+        p = p * class_weight
+    value = value.scatter(1, index, -torch.inf)
+    selected = is_selected(value, *least_and_ties(value, k))
+    loss = positive.squeeze(1) + scale * each.masked_fill(~selected, 0).sum(1)
+    return loss, ((scale * p * selected).scatter(1, index, positive_slope),)
+
+
+@torch.no_grad()
 def _dense_rows(
     score: Tensor, label: Tensor, terms: Terms, scales: tuple, with_grad: bool
 ) -> tuple[Tensor, tuple]:
@@ -202,11 +248,19 @@ def _select_dense(
     return negative.mul_(selected).mul_(scale), value.masked_fill_(~selected, 0).mul_(scale)
 
 
-def _count(label: Tensor, score: Tensor) -> Tensor:
-    """Return the sums of t and of 1 - t over the known entries of a dense label (2,)."""
-    dtype = accumulation_dtype(score.dtype)
-    counts = torch.zeros(2, dtype=dtype, device=score.device)
+def count_dense_label(label: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the normalisers of dense targets.
+
+    Args:
+        label (Tensor): Dense targets (N, C).
+        dtype (torch.dtype): That of the logits.
+
+    Returns:
+        Tensor: The sums of t and of 1 - t over the known entries, and N (3,).
+    """
+    dtype = accumulation_dtype(dtype)
+    positive = negative = torch.zeros((), dtype=dtype, device=label.device)
     for rows in row_blocks(label):
-        parts = split_dense_label(label[rows], dtype)
-        counts += torch.stack([part.sum() for part in parts])
-    return counts
+        t, rest = split_dense_label(label[rows], dtype)
+        positive, negative = positive + t.sum(), negative + rest.sum()
+    return torch.stack([positive, negative, torch.full_like(positive, label.shape[0])])

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import modelindex
 import pytest
-from mmengine.config import Config
 
-import frlr_mm  # noqa: F401 (mends what reads `mmpretrain::` in a recipe)
+from tests.support.recipes import CONFIG_ROOT, ROOT, load
 
-ROOT = Path(__file__).parents[2]
-CONFIG_ROOT = ROOT / 'configs'
 ENTRY_FOLDER = CONFIG_ROOT / 'imagenet'  # which lists the entry recipes, too
 
 FOLDERS = sorted(path for path in CONFIG_ROOT.iterdir() if path.is_dir() and path.name != '_base_')
@@ -84,7 +81,7 @@ def loss_name(loss: dict) -> str:
 @pytest.mark.parametrize('name', ROWS)
 def test_numbers_are_those_of_the_recipe(name):
     row, model = ROWS[name], MODELS[name]
-    cfg = Config.fromfile(ROOT / model.config)
+    cfg = load(name)
     learning_rate = cfg.optim_wrapper.optimizer.lr
     assert model.metadata.epochs == cfg.train_cfg.max_epochs
     assert int(row.get('Epochs', model.metadata.epochs)) == model.metadata.epochs

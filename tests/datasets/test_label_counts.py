@@ -2,10 +2,11 @@
 
 import re
 
+import mmengine
 import numpy as np
 import pytest
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
-from mmpretrain.datasets import KFoldDataset
+from mmpretrain.datasets import KFoldDataset, MultiTaskDataset
 
 from frlr_mm.datasets import DeepFashionAttribute
 from frlr_mm.datasets.label_counts import LabelCounts, count_labels
@@ -58,6 +59,13 @@ def test_prior():
     assert prior == pytest.approx([(3.25 + mean) / 5, (1 + mean) / 4, mean])
 
 
+@pytest.mark.parametrize(('num_classes', 'num_images'), [(35, 1), (1000, 27), (21843, 3)])
+def test_prior_of_balanced_single_labels(num_classes, num_images):
+    dataset = Labelled(list(range(num_classes)) * num_images)
+    prior = count_labels(dataset, num_classes).prior()
+    assert prior == pytest.approx(np.full(num_classes, 1 / num_classes), rel=1e-12)
+
+
 def test_prior_of_single_labels_adds_up_to_one():
     prior = count_labels(Labelled([0, 0, np.int64(1), 0]), 3).prior()
     assert prior == pytest.approx([(3 + 1 / 3) / 5, (1 + 1 / 3) / 5, (1 / 3) / 5])
@@ -102,11 +110,33 @@ def test_deepfashion(tmp_path, unknown):
         (ValueError, Labelled([[0, -1]]), r'`gt_label` of image 0.*\[0, -1\]'),
         (ValueError, Labelled([[0.0] * 4], 'gt_score'), r'`gt_score` of image 0.*\(3,\).*\(4,\)'),
         (ValueError, Labelled([1], 'label'), "image 0 of Labelled.*`gt_score`.*'label'"),
+        (ValueError, Labelled([dict(colour=1)]), 'image 0 of Labelled.*one task.*several tasks'),
     ],
 )
 def test_refuses(error, dataset, message):
     with pytest.raises(error, match=message):
         count_labels(dataset, 3)
+
+
+def test_one_of_several_tasks(tmp_path):
+    """What another task says is unknown here."""
+    labels = [dict(colour=0, shape=2), dict(shape=1), dict(colour=[0, 1])]
+    annotations = dict(
+        metainfo=dict(tasks=['colour', 'shape']),
+        data_list=[dict(img_path=f'{i}.jpg', gt_label=label) for i, label in enumerate(labels)],
+    )
+    mmengine.dump(annotations, str(tmp_path / 'train.json'))
+    for dataset in (
+        Labelled(labels),
+        MultiTaskDataset('train.json', data_root=str(tmp_path)),
+    ):
+        counts = count_labels(dataset, 2, 'colour')
+        assert counts.positive.tolist() == [2, 1]
+        assert counts.unknown.tolist() == [1, 1]
+        counts = count_labels(dataset, 3, 'shape')
+        assert counts.positive.tolist() == [0, 1, 1]
+        with pytest.raises(ValueError, match=r'`gt_label` of image 0.*\[0, 2\).*2'):
+            count_labels(dataset, 2, 'shape')
 
 
 @pytest.mark.parametrize('share', [0, 1])

@@ -1,5 +1,7 @@
 """Unreadable images are noticed, and skipped on purpose alone."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -51,6 +53,14 @@ def test_unreadable_image(tmp_path, name):
     assert skip(dict(img_path=str(path))) is skip(dict(img_path=str(path))) is None
     lines = record.read_text().splitlines()
     assert len(lines) == 2 and all(line.startswith(f'{path}\t') for line in lines)
+    assert lines[0] == lines[1] and ' at 0x' not in lines[0]
+
+
+def test_name_that_is_not_utf8_is_recorded(tmp_path):
+    path, record = os.fsdecode(os.fsencode(tmp_path) + b'/\xff.jpg'), tmp_path / 'record.txt'
+    skip = LoadCheckedImage(on_error='skip', record=str(record))
+    assert skip(dict(img_path=path)) is None
+    assert record.read_bytes().startswith(os.fsencode(path) + b'\t')
 
 
 def test_data_set_takes_others_and_fails_where_there_is_none(tmp_path):

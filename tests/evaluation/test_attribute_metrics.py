@@ -1,5 +1,6 @@
 """The attribute metrics: by hand, against naive references, stock metrics and two processes."""
 
+import pickle
 from functools import partial
 
 import pytest
@@ -10,8 +11,8 @@ from mmengine.registry import METRICS
 from mmpretrain.evaluation import AveragePrecision, MultiLabelMetric
 from mmpretrain.structures import DataSample
 
-from frlr_mm.evaluation import AttributeMetric, attribute_metric
-from frlr_mm.evaluation.attribute_metric import (
+from frlr_mm.evaluation import AttributeMetric, multi_label
+from frlr_mm.evaluation.multi_label import (
     average_precision,
     class_and_overall_f1,
     pooled_recall,
@@ -74,7 +75,7 @@ def test_recall_of_any_number_of_rows_at_a_time(monkeypatch):
     score, target = make_data()
     expected = pooled_recall(score, target, 2)
     for rows in (1, 7, 40):
-        monkeypatch.setattr(attribute_metric, '_ROWS', rows)
+        monkeypatch.setattr(multi_label, '_ROWS', rows)
         assert pooled_recall(score, target, 2) == expected
 
 
@@ -194,6 +195,84 @@ def test_metric_is_registered_at_the_root():
 def test_refuses_bad_arguments(kwargs, error, match):
     with pytest.raises(error, match=match):
         AttributeMetric(**kwargs)
+
+
+def label_samples(score, target, form):
+    """The same truth in each of the forms that mmpretrain's data sets give."""
+    samples = []
+    for row, truth in zip(score, target, strict=True):
+        sample = DataSample().set_pred_score(row)
+        positive = (truth == 1).nonzero()[:, 0]
+        if form == 'indices':
+            sample.set_gt_label(positive.tolist())
+        elif form == 'single':
+            sample.set_gt_label(int(positive[0]))
+        elif form == 'difficult':
+            # VOC lists an object that is both easy and difficult twice.
+            sample.set_gt_label(positive)
+            unknown = (truth < 0).nonzero()[:, 0].tolist()
+            sample.set_metainfo(dict(gt_label_difficult=unknown + positive[:1].tolist()))
+        else:
+            sample.set_gt_score(truth.to(form))
+        samples.append(sample)
+    return samples
+
+
+@pytest.mark.parametrize(
+    'form', ['indices', 'single', 'difficult', torch.int64, torch.float16, torch.float64]
+)
+def test_truth_in_any_form(form):
+    score, target = make_data(unknown=0.2 if form == 'difficult' else 0)
+    target[0] = 0  # an image without any label
+    if form == 'single':
+        target = torch.eye(7)[torch.arange(40) % 7]
+    evaluator = Evaluator(metrics=AttributeMetric())
+    evaluator.process(label_samples(score, target, form))
+    assert evaluator.evaluate(40) == evaluate(AttributeMetric(), score, target)
+
+
+def test_truth_in_several_forms_at_once():
+    score, target = make_data(unknown=0)
+    evaluator = Evaluator(metrics=AttributeMetric())
+    evaluator.process(label_samples(score[:20], target[:20], 'indices'))
+    evaluator.process(label_samples(score[20:], target[20:], torch.int64))
+    assert evaluator.evaluate(40) == evaluate(AttributeMetric(), score, target)
+
+
+@pytest.mark.parametrize(
+    ('sample', 'message'),
+    [
+        (DataSample().set_gt_label(0), 'samples with `pred_score`, .* but got .*gt_label'),
+        (
+            DataSample().set_pred_score(torch.ones(3)),
+            'samples with `gt_score` or `gt_label`, but got',
+        ),
+        (
+            DataSample().set_pred_score(torch.ones(3)).set_gt_label([0, 3]),
+            r'`gt_label` to hold indices in \[0, 3\), but got \[0, 3\]',
+        ),
+        (
+            DataSample().set_pred_score(torch.ones(3)).set_gt_label([-1]),
+            r'`gt_label` to hold indices in \[0, 3\), but got \[-1\]',
+        ),
+        (
+            DataSample(gt_score=torch.ones(1)).set_pred_score(torch.ones(3)),
+            r'`gt_score` to have shape \(3,\), as `pred_score`, but got \(1,\)',
+        ),
+    ],
+)
+def test_truth_that_does_not_fit_is_named(sample, message):
+    with pytest.raises(ValueError, match=message):
+        AttributeMetric().process(None, [sample.to_dict()])
+
+
+def test_keeps_no_more_than_the_scores():
+    """A row of a tensor would take the whole batch along when ranks exchange it."""
+    metric = AttributeMetric()
+    metric.process(
+        None, [s.to_dict() for s in make_samples(torch.rand(100, 7), torch.ones(100, 7))]
+    )
+    assert len(pickle.dumps(metric.results)) < 100 * 7 * 2 * 4 * 5
 
 
 def test_refuses_bad_values():

@@ -65,6 +65,18 @@ def test_prefix_and_topk():
     }
 
 
+@pytest.mark.parametrize(
+    ('topk', 'error'), [(0, ValueError), ((1, 0), ValueError), ((2.5,), TypeError)]
+)
+def test_bad_topk_is_named_before_any_batch(topk, error):
+    with pytest.raises(error, match='`topk`'):
+        ReIDMetric(topk=topk)
+
+
+def test_one_k():
+    assert ReIDMetric(topk=3).topk == (3,)
+
+
 def test_keeps_no_more_than_the_features():
     """A row of a tensor would take the whole batch along when ranks exchange it."""
     metric = ReIDMetric()

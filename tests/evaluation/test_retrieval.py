@@ -118,6 +118,86 @@ def test_ties_keep_the_order_of_the_gallery(person_ids, expected):
     assert evaluate_reid(query, gallery)['mAP'] == pytest.approx(expected)
 
 
+def make_copies(num_images, num_distinct, seed):
+    """Images of which many have the same features, of a length that is summed in blocks."""
+    images = make_images(num_images, length=2048, seed=seed)
+    rng = torch.Generator().manual_seed(seed)
+    return images._replace(
+        features=images.features[torch.randint(num_distinct, (num_images,), generator=rng)]
+    )
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads, and set it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def check_copies(ranking, gallery):
+    """Identical images are equally similar to a query, and those not junk are in their order."""
+    features = gallery.features.unique(dim=0, return_inverse=True)[1]
+    for indices, similarities in zip(ranking.indices, ranking.similarities, strict=True):
+        valid = similarities > -math.inf
+        for feature in features.unique():
+            chosen = valid & (features[indices] == feature)
+            assert len(similarities[chosen].unique()) <= 1
+            places = chosen.nonzero()[:, 0]
+            # Nothing else is as similar, so they follow one another.
+            assert places.tolist() == list(range(places[0], places[0] + len(places)))
+            assert indices[chosen].tolist() == sorted(indices[chosen].tolist())
+
+
+@pytest.mark.parametrize('num_threads', [1, 2])
+@pytest.mark.parametrize('num_gallery', [333, 1000])
+def test_identical_images_of_the_gallery_are_ties(threads, num_gallery, num_threads):
+    threads(num_threads)
+    query, gallery = make_images(7, length=2048), make_copies(num_gallery, 40, seed=1)
+    check_copies(rank_gallery(query, gallery), gallery)
+    for ranking in reid._rank_in_chunks(query, gallery):
+        check_copies(ranking, gallery)
+
+
+@pytest.mark.parametrize('entries', [1, 777, 2500, 2**24])
+def test_identical_queries_get_identical_rankings(monkeypatch, entries):
+    monkeypatch.setattr(reid, '_CHUNK_ENTRIES', entries)
+    # Persons and cameras that are nowhere in the gallery, so that nothing is junk.
+    query = make_copies(100, 13, seed=2)._replace(camera_ids=torch.full((100,), 9))
+    gallery = make_copies(257, 200, seed=3)
+    # Chunks go through the queries in an order of their own: the person says which one it is.
+    query = query._replace(person_ids=torch.arange(100))
+    chunks = list(reid._rank_in_chunks(query, gallery))
+    places = reid._first_equal_rows(query.features).argsort(stable=True)
+    for ranking in (
+        rank_gallery(query, gallery),
+        reid.Ranking(*(torch.cat(parts)[places.argsort()] for parts in zip(*chunks, strict=True))),
+    ):
+        check_copies(ranking, gallery)
+        first = reid._first_equal_rows(query.features)
+        assert torch.equal(ranking.indices, ranking.indices[first])
+        assert torch.equal(ranking.similarities, ranking.similarities[first])
+
+
+def test_results_with_copies_do_not_depend_on_threads_and_chunks(monkeypatch, threads):
+    query, gallery = make_copies(60, 50, seed=4), make_copies(500, 60, seed=5)
+    found = []
+    for num_threads in (1, 2):
+        threads(num_threads)
+        for entries in (500, 3500, 2**24):
+            monkeypatch.setattr(reid, '_CHUNK_ENTRIES', entries)
+            found.append(evaluate_reid(query, gallery))
+    assert all(metrics == pytest.approx(found[0], abs=1e-9) for metrics in found)
+
+
+def test_zeros_of_either_sign_are_equal():
+    query = Embeddings(torch.ones(1, 2), torch.tensor([1]), torch.tensor([0]))
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -0.0], [2.0, 0.0]])
+    assert reid._first_equal_rows(features).tolist() == [0, 1, 0, 3]
+    gallery = Embeddings(features, torch.tensor([2, 2, 1, 2]), torch.ones(4, dtype=torch.int64))
+    assert rank_gallery(query, gallery).indices.tolist() == [[0, 1, 2, 3]]
+
+
 @pytest.mark.parametrize('entries', [1, 60, 100, 10**6])
 def test_chunks_change_nothing(monkeypatch, entries):
     query, gallery = make_images(23, seed=3), make_images(30, seed=4)
@@ -173,3 +253,10 @@ def test_bad_input_is_named(change, message):
 def test_bad_topk_is_named():
     with pytest.raises(ValueError, match='`topk` to hold ranks >= 1, but got 0'):
         evaluate_reid(make_images(3), make_images(30, seed=1), topk=(0, 1))
+    with pytest.raises(TypeError, match='`topk` to hold ints, but got 2.5'):
+        evaluate_reid(make_images(3), make_images(30, seed=1), topk=2.5)
+
+
+def test_one_k():
+    images = make_images(3), make_images(30, seed=1)
+    assert evaluate_reid(*images, topk=5) == evaluate_reid(*images, topk=(5,))

@@ -24,8 +24,9 @@ RATIOS = st.integers(1, 100).map(lambda percent: percent / 100)
 
 
 @pytest.mark.parametrize('device', DEVICES)
-@pytest.mark.parametrize('alpha', ['sum', 0.0, 1.5])
-@pytest.mark.parametrize('ratio', [0.01, 0.29, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ('ratio', 'alpha'), [(0.01, 'sum'), (0.29, 1.5), (0.5, 0.0), (1.0, 'sum')]
+)
 @pytest.mark.parametrize('kind', LABEL_KINDS)
 def test_equals_oracle(kind, ratio, alpha, device):
     assert_same(

@@ -15,6 +15,8 @@ SMALL_GLYPHS = {
     for split in ('train', 'val', 'test')
     for name, value in (('num_classes', 20), ('data_root', 'glyphs'))
 } | {
+    # The recipe's hook that sets the prior wants one output per class.
+    'model.head.num_classes': 20,
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
     'val_dataloader.num_workers': 0,

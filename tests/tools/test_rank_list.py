@@ -13,6 +13,7 @@ MARKET1501 = ROOT / 'configs' / 'reid' / 'resnet50_b64-hslr_market1501.py'
 SMALL_MARKET1501 = {
     'model.backbone.depth': 18,
     'model.head.in_channels': 512,
+    'model.head.num_classes': 3,
 } | {
     f'{split}_dataloader.{name}': value
     for split in ('train', 'val', 'test')

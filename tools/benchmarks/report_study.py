@@ -69,7 +69,7 @@ TITLES = {
     'categories-100': '100 characters',
     'categories-1000': '1,000 characters',
     'categories-2162': 'All 2,162 characters',
-    'identification': 'Identification',
+    'identification': 'Re-identification',
     'attributes': 'Attributes',
 }
 # What stands beside the lines of the ablation: without the prior, without the annealing.
@@ -277,7 +277,7 @@ def draw_differences(results: Results) -> Figure | None:
         axis.set(ylim=(len(losses) - 0.4, -0.6))
         axis.grid(axis='x', alpha=0.3)
         axis.set_title(f'{TITLES[job]}: {verdict(results, job)}', loc='left', fontsize=12)
-    metrics = 'top-1; in identification and attributes, mAP'
+    metrics = 'top-1; in re-identification and attributes, mAP'
     axes[-1].set_xlabel(f'points above SR, or in attributes above LR ({metrics})', fontsize=11)
     figure.suptitle(
         'Difference of the same seed to softmax (SR), or in attributes to LR:\n'

@@ -30,6 +30,8 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
     sampler=dict(type='DefaultSampler', shuffle=True),
+    # BNNeckHead cannot train on a last batch of a single image
+    batch_sampler=dict(type='NoLoneImageBatchSampler'),
 )
 
 val_dataloader = dict(

@@ -1,4 +1,4 @@
-# What the person identification sets share; they differ in `dataset`.
+# What the person re-identification sets share; they differ in `dataset`.
 data_preprocessor = dict(
     # RGB format normalization parameters
     mean=[123.675, 116.28, 103.53],
@@ -40,6 +40,8 @@ train_dataloader = dict(
     num_workers=4,
     dataset=dict(split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
+    # BNNeckHead cannot train on a last batch of a single image
+    batch_sampler=dict(type='NoLoneImageBatchSampler'),
 )
 
 val_dataloader = dict(

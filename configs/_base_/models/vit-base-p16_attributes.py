@@ -10,7 +10,7 @@ model = dict(
         img_size=224,
         patch_size=16,
         drop_path_rate=0.1,
-        # one vector an image, which is what the head takes
+        # one vector per image, which is what the head takes
         out_type='cls_token',
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone'),
     ),

@@ -136,6 +136,10 @@ class GlyphAttributes(BaseGlyphDataset):
         types = attribute_types(characters)
         return dict(classes=tuple(types), attribute_types=tuple(types.values()))
 
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the indices of the attributes of an image, for ``ClassBalancedDataset``."""
+        return np.flatnonzero(self.get_data_info(idx)['gt_score']).tolist()
+
     def target(self, label: int, face: str) -> dict:
         """Return the labels of an image, given the index of its character and its face."""
         found = attribute_names(self.characters[label], face)

@@ -62,22 +62,22 @@ class NegativeClassDistractionHook(Hook):
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValueError(f'Expected `interval` to be an int >= 1, but got {interval!r}')
         self.interval = interval
-        self._loss: nn.Module | None = None
         self._handle: Any = None
         self._values: dict[str, Tensor] = {}
         self._warned = False
 
     def before_train(self, runner: Runner) -> None:
-        """Find the loss of the model."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._loss = find_sigmoid_loss(model)
+        """Make sure that the model has a loss to watch."""
+        find_sigmoid_loss(_unwrapped(runner))
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Listen to the loss, in the iterations that count."""
-        if self._is_due(runner) and self._loss is not None:
-            self._handle = self._loss.register_forward_hook(self._evaluate, with_kwargs=True)
+        if self._is_due(runner):
+            # Looked for each time: a hook may have exchanged the loss.
+            loss = find_sigmoid_loss(_unwrapped(runner))
+            self._handle = loss.register_forward_hook(self._evaluate, with_kwargs=True)
 
     def after_train_iter(
         self,
@@ -131,6 +131,10 @@ class NegativeClassDistractionHook(Hook):
             self._values['selection_threshold'] = selection_threshold(
                 score.detach(), negative_grad
             )
+
+
+def _unwrapped(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def find_sigmoid_loss(model: nn.Module) -> nn.Module:

@@ -1,40 +1,64 @@
 """Start a classifier from the label frequencies of its training data."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmpretrain.models import MultiTaskHead
 from torch import nn
 
 from frlr_mm.datasets.label_counts import count_labels
+
+# The layers of stock heads with two classifiers side by side. Their features may have as many
+# channels as there are classes; then nothing in the shapes tells them from a hidden layer.
+CLASSIFIER_PAIRS = (
+    ('layers.head', 'layers.head_dist'),  # DeiTClsHead
+    ('conv_cls_head', 'trans_cls_head'),  # ConformerHead
+    ('head.linear', 'head_dist.linear'),  # LeViTClsHead
+    ('head', 'head_dist'),  # LeViTClsHead, deployed
+    ('head', 'dist_head'),  # EfficientFormerClsHead
+)
 
 
 @HOOKS.register_module()
 class PriorBiasHook(Hook):
     r"""Set the bias of the classifier to the log-odds of each class in the training data.
 
-    Before training, the labels of the training data set are counted, and the bias of the last
-    linear layer of ``model.head`` becomes
+    Before training, the labels of the training data set are counted, single labels as well as
+    several per image, and the bias of each linear classifier of ``model.head`` becomes
 
     .. math:: b_j = \log \frac{p_j}{1 - p_j},\quad p_j = \frac{n_j + m}{N_j + 1}
 
     where :math:`n_j` of the :math:`N_j` known labels of class j are positive, and m is the share
-    of positives among the known labels of all classes. The weights stay as they are.
+    of positives among the known labels of all classes. With single labels, as many of each of the
+    C classes, it is :math:`-\log(C - 1)`. The weights stay as they are.
+
+    A head may have two classifiers side by side, as those of DeiT, Conformer and LeViT have, or
+    one per task; hidden layers are left alone. The log names each bias that is set.
 
     A classifier that comes from a checkpoint, by ``load_from`` or ``resume``, keeps its bias.
-    Weights for the backbone alone don't touch the classifier, which then starts from the prior.
+    Weights for the backbone alone do not touch the classifier, which then starts from the prior.
     A checkpoint in ``init_cfg`` of the model or the head is refused: what it sets is not known.
+
+    Args:
+        allow_unused (bool): Whether the classifier may have more outputs than the data set has
+            classes. Defaults to False.
 
     Raises:
         TypeError: Before training, if the training data set shows no annotations.
-        ValueError: Before training, if the head has no linear layer with a bias for each class,
-            the labels don't fit the classes, none or all of them are positive, or the model or
-            its head has an ``init_cfg`` of type 'Pretrained'.
+        ValueError: Before training, if the head has no linear layer with a bias for each class;
+            if the head, the data set's classes, the labels and, where it makes dense targets, the
+            data preprocessor do not agree about the number of classes; if none or all labels are
+            positive; or if the model or its head has an ``init_cfg`` of type 'Pretrained'.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allow_unused: bool = False) -> None:
+        self.allow_unused = allow_unused
         self._loaded: dict[str, torch.Size] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -47,56 +71,132 @@ class PriorBiasHook(Hook):
         }
 
     def before_train(self, runner: Runner) -> None:
-        """Set the bias, after weights are initialised and loaded and before any averaging."""
+        """Set the biases, after weights are initialised and loaded and before any averaging."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        name, classifier = find_classifier(model)
-        bias = classifier.bias
-        if self._loaded.get(name) == bias.shape:
-            runner.logger.info(f'PriorBiasHook: {name} is from a checkpoint and stays as it is')
-            return
-        for owner, module in (('model', model), ('model.head', model.head)):
-            init_cfg = getattr(module, 'init_cfg', None) or []
-            for cfg in [init_cfg] if isinstance(init_cfg, dict) else init_cfg:
-                if cfg.get('type') == 'Pretrained':
-                    raise ValueError(
-                        f'Expected `{owner}.init_cfg` to hold no checkpoint beside a '
-                        "PriorBiasHook, but got 'Pretrained': name it as `load_from`"
+        dataset = runner.train_dataloader.dataset
+        for task, classifiers in find_classifiers(model):
+            num_classes = next(iter(classifiers.values())).numel()
+            if task is None:
+                self._check_num_classes(model, dataset, num_classes)
+            missing = {}
+            for name, bias in classifiers.items():
+                if self._loaded.get(name) == bias.shape:
+                    runner.logger.info(
+                        f'PriorBiasHook: {name} is from a checkpoint and stays as it is'
                     )
-        counts = count_labels(runner.train_dataloader.dataset, bias.numel())
-        prior = counts.prior()
-        log_odds = torch.from_numpy(np.log(prior) - np.log1p(-prior))
-        with torch.no_grad():
-            bias.copy_(log_odds)
-        runner.logger.info(
-            f'PriorBiasHook: bias from {counts.num_images:,} images, {bias.numel():,} classes, '
-            f'prior between {prior.min():.3g} and {prior.max():.3g} (mean {prior.mean():.3g})'
-        )
+                else:
+                    missing[name] = bias
+            if not missing:
+                continue
+            _refuse_pretrained(model)
+            counts = count_labels(dataset, num_classes, task)
+            prior = counts.prior()
+            log_odds = torch.from_numpy(np.log(prior) - np.log1p(-prior))
+            with torch.no_grad():
+                for bias in missing.values():
+                    bias.copy_(log_odds)
+            runner.logger.info(
+                f'PriorBiasHook: {" and ".join(missing)} from {counts.num_images:,} images, '
+                f'{num_classes:,} classes, prior between {prior.min():.3g} and {prior.max():.3g} '
+                f'(mean {prior.mean():.3g})'
+            )
+
+    def _check_num_classes(self, model: nn.Module, dataset: Any, num_classes: int) -> None:
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if classes is not None and (
+            len(classes) > num_classes or (len(classes) < num_classes and not self.allow_unused)
+        ):
+            hint = '' if len(classes) > num_classes else ', or PriorBiasHook(allow_unused=True)'
+            raise ValueError(
+                f'Expected `model.head.num_classes` to be {len(classes)}, the number of classes '
+                f'of {type(dataset).__name__}{hint}, but got {num_classes}'
+            )
+        preprocessor: Any = getattr(model, 'data_preprocessor', None)
+        # Without dense targets, which mixup and cutmix need, it makes no use of the number.
+        if getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes not in (
+            None,
+            num_classes,
+        ):
+            raise ValueError(
+                f'Expected `data_preprocessor.num_classes` to be {num_classes}, the number of '
+                f'outputs of the classifier, but got {preprocessor.num_classes}'
+            )
 
 
-def find_classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find the last linear layer of a model's head.
+def find_classifiers(model: nn.Module) -> Iterator[tuple[str | None, dict[str, nn.Parameter]]]:
+    """Find the linear classifiers of a model's head.
 
     Args:
         model (nn.Module): The model, not wrapped.
 
-    Returns:
-        tuple[str, nn.Linear]: The name of its bias in the model, and the layer.
+    Yields:
+        tuple[str | None, dict[str, nn.Parameter]]: The task, None where there is one alone, and
+        the biases (C,) of its classifiers by their names in the model.
 
     Raises:
-        ValueError: If there is none, or it has no bias.
+        ValueError: If a head has no linear layer with C outputs, or a classifier has no bias.
     """
     head: nn.Module | None = getattr(model, 'head', None)
-    layers = [
-        (name, module)
-        for name, module in (head.named_modules() if head is not None else ())
-        if isinstance(module, nn.Linear)
-    ]
-    if not layers or layers[-1][1].bias is None:
-        owner = type(model if head is None else head).__name__
-        problem = 'its linear layer has no bias' if layers else 'it has no linear layer'
+    if head is None:
         raise ValueError(
-            'PriorBiasHook expected `model.head` to have a linear classifier with a bias, but '
-            f'{"the model has no head" if head is None else problem} ({owner})'
+            'Expected `model.head` to have a linear classifier with a bias for PriorBiasHook, but '
+            f'the model has no head ({type(model).__name__})'
         )
-    name, classifier = layers[-1]
-    return '.'.join(filter(None, ('head', name, 'bias'))), classifier
+    if isinstance(head, MultiTaskHead):
+        for task, sub_head in head.task_heads.items():
+            yield task, _find_biases(sub_head, f'head.task_heads.{task}')
+    else:
+        yield None, _find_biases(head, 'head')
+
+
+def _find_biases(head: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
+    """Return the biases of the classifiers of a head of one task."""
+    layers = {n: m for n, m in head.named_modules() if isinstance(m, nn.Linear)}
+    if isinstance(head, MultiTaskHead):
+        raise ValueError(
+            f'Expected `model.{prefix}` to be a head of one task, but got {type(head).__name__}'
+        )
+    owner = f'({type(head).__name__})'
+    expected = (
+        f'Expected `model.{prefix}` to have a linear classifier with a bias for PriorBiasHook'
+    )
+    if not layers:
+        raise ValueError(f'{expected}, but it has no linear layer {owner}')
+    names = list(layers)
+    last = layers[names[-1]]
+    num_classes = getattr(head, 'num_classes', last.out_features)
+    if last.out_features != num_classes:
+        raise ValueError(
+            f'{expected} and {num_classes} outputs, its `num_classes`, but its last linear layer '
+            f'has {last.out_features} {owner}'
+        )
+    found = (
+        next((pair for pair in CLASSIFIER_PAIRS if layers.keys() >= set(pair)), None)
+        or [
+            name
+            for i, name in enumerate(names)
+            if layers[name].out_features == num_classes
+            # What a later layer could take for its input is hidden.
+            and all(layers[later].in_features != num_classes for later in names[i + 1 :])
+        ]
+    )
+    biases = {}
+    for name in found:
+        if layers[name].bias is None:
+            raise ValueError(f'{expected}, but its linear layer has no bias {owner}')
+        biases['.'.join(filter(None, (prefix, name, 'bias')))] = layers[name].bias
+    return biases
+
+
+def _refuse_pretrained(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if name and name.split('.')[0] != 'head':  # a backbone may start from a checkpoint
+            continue
+        owner = '.'.join(filter(None, ('model', name)))
+        init_cfg = getattr(module, 'init_cfg', None) or []
+        for cfg in [init_cfg] if isinstance(init_cfg, dict) else init_cfg:
+            if cfg.get('type') == 'Pretrained':
+                raise ValueError(
+                    f'Expected `{owner}.init_cfg` to hold no checkpoint beside a PriorBiasHook, '
+                    "but got 'Pretrained': name it as `load_from`"
+                )

@@ -14,7 +14,7 @@ class BNNeckHead(LinearClsHead):
 
     It trains as :class:`mmpretrain.models.LinearClsHead` does, with any loss. Where that predicts
     classes, this sets ``feature``, the vector (in_channels,) between normalisation and
-    classifier, in each data sample: persons to identify are none of the training classes.
+    classifier, in each data sample: the persons to find are none of the training classes.
 
     The bias of the normalisation stays 0. The classifier keeps its own, unlike in the source: in
     a logistic loss it is the log-odds of the prior, without which C sigmoids start at 1/2.
@@ -23,6 +23,10 @@ class BNNeckHead(LinearClsHead):
         num_classes (int): The number of training classes.
         in_channels (int): The length of a feature.
         **kwargs: Other arguments of :class:`mmpretrain.models.LinearClsHead`.
+
+    Raises:
+        ValueError: In training, if a batch is a single image, which has no variance to normalise
+            by.
 
     Source: Luo et al., "Bag of Tricks and A Strong Baseline for Deep Person Re-identification",
     CVPR Workshops 2019.
@@ -35,6 +39,13 @@ class BNNeckHead(LinearClsHead):
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Return the features (N, in_channels) that the classifier gets."""
+        # Other kinds of normalisation that replace it, such as SyncBatchNorm, have other needs.
+        if len(feats[-1]) == 1 and self.bn.training and isinstance(self.bn, nn.BatchNorm1d):
+            raise ValueError(
+                'Expected BNNeckHead to get at least 2 images per batch and process in training, '
+                "but got 1: set `batch_sampler=dict(type='NoLoneImageBatchSampler')` or "
+                '`drop_last=True` in `train_dataloader`'
+            )
         return self.bn(feats[-1])
 
     def predict(

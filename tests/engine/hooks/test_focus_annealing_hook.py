@@ -27,12 +27,12 @@ class TinyModel(BaseModel):
     def __init__(self, loss):
         super().__init__()
         self.linear = nn.Linear(5, 10)
-        self.loss = MODELS.build(loss)
+        self.loss_module = MODELS.build(loss)
         self.seen = []
 
     def forward(self, inputs, label, mode='loss'):
-        self.seen.append(getattr(self.loss, self.loss.focus_params[1]))
-        return dict(loss=self.loss(self.linear(inputs), label))
+        self.seen.append(getattr(self.loss_module, self.loss_module.focus_params[1]))
+        return dict(loss=self.loss_module(self.linear(inputs), label))
 
 
 class Interruption(Exception):
@@ -40,7 +40,7 @@ class Interruption(Exception):
 
 
 class Interrupt(Hook):
-    """Stop a training as a crash would."""
+    """Stop training as a crash would."""
 
     def __init__(self, iteration):
         self.iteration = iteration
@@ -127,9 +127,18 @@ def exponential(progress):
         (dict(convert_to_iter_based=False, begin=1, end=3), lambda i: (i // 3 - 1) / 2),
         (dict(by_epoch=False), lambda i: i / 12),
         (dict(by_epoch=False, begin=2, end=7), lambda i: (i - 2) / 5),
+        # shares, of 12 iterations or 4 epochs; not all are whole epochs
+        (dict(end=1.0), lambda i: i / 12),
+        (dict(end=1), lambda i: i / 3),
+        (dict(end=0.9), lambda i: i / 10.8),
+        (dict(begin=0.25, end=0.75), lambda i: (i - 3) / 6),
+        (dict(begin=1, end=0.75), lambda i: (i - 3) / 6),
+        (dict(begin=0.5), lambda i: (i - 6) / 6),
+        (dict(convert_to_iter_based=False, begin=0.25, end=0.8), lambda i: (i // 3 - 1) / 2.2),
+        (dict(by_epoch=False, begin=3, end=0.9), lambda i: (i - 3) / 7.8),
     ],
 )
-def test_values_of_a_training_by_epochs(tmp_path, arguments, progress):
+def test_values_of_training_by_epochs(tmp_path, arguments, progress):
     runner = train(tmp_path, [FROM_1_TO_0_01 | arguments])
     expected = [exponential(progress(i)) for i in range(4 * ITERS_PER_EPOCH)]
     assert runner.model.seen == pytest.approx(expected)
@@ -138,13 +147,69 @@ def test_values_of_a_training_by_epochs(tmp_path, arguments, progress):
 @pytest.mark.parametrize(
     ('arguments', 'progress'),
     [
+        (dict(by_epoch=False), lambda i: i / 8),
+        (dict(by_epoch=False, begin=2, end=6), lambda i: (i - 2) / 4),
+        # without a unit
         (dict(), lambda i: i / 8),
-        (dict(begin=2, end=6), lambda i: (i - 2) / 4),
+        (dict(end=0.8), lambda i: i / 6.4),
+        (dict(begin=0.25, end=0.75), lambda i: (i - 2) / 4),
     ],
 )
-def test_values_of_a_training_by_iterations(tmp_path, arguments, progress):
-    runner = train(tmp_path, [FROM_1_TO_0_01 | dict(by_epoch=False) | arguments], max_iters=8)
+def test_values_of_training_by_iterations(tmp_path, arguments, progress):
+    runner = train(tmp_path, [FROM_1_TO_0_01 | arguments], max_iters=8)
     assert runner.model.seen == pytest.approx([exponential(progress(i)) for i in range(8)])
+
+
+@pytest.mark.parametrize('max_epochs', [10, 20, 90, 100, 120, 200, 300])
+def test_share_equals_the_count_bit_for_bit(tmp_path, max_epochs):
+    """The values of a recipe with 0.8 are those of 8 of 10 epochs, 80 of 100 and so on."""
+    share, count = (
+        HOOKS.build(FROM_1_TO_0_01 | dict(end=end)) for end in (0.8, max_epochs * 8 // 10)
+    )
+    runner = make_runner(tmp_path, [share], max_epochs=max_epochs)
+    model = runner.model
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    values = {}
+    for hook in (share, count):
+        hook.before_train(runner)
+        values[hook] = []
+        for i in range(max_epochs * ITERS_PER_EPOCH):
+            runner.train_loop._iter = i
+            hook.before_train_iter(runner, i % ITERS_PER_EPOCH)
+            values[hook].append(model.loss_module.ratio)
+    assert values[share] == values[count]
+    assert values[share][-1] == 0.01 < values[share][max_epochs * 8 // 10 * ITERS_PER_EPOCH - 1]
+
+
+@pytest.mark.parametrize('convert_to_iter_based', [True, False])
+@pytest.mark.parametrize('first', [True, False])
+def test_reaches_a_loss_that_replaces_the_first(tmp_path, first, convert_to_iter_based):
+    hooks = [
+        FROM_1_TO_0_01 | dict(convert_to_iter_based=convert_to_iter_based),
+        dict(
+            type='SwitchRecipeHook',
+            schedule=[dict(action_epoch=3, loss=dict(type='HSLRLoss', alpha=1.0, ratio=0.7))],
+        ),
+    ]
+    runner = train(tmp_path, hooks if first else hooks[::-1])
+    assert runner.model.loss_module.alpha == 1.0
+    progress = [i / 12 if convert_to_iter_based else i // 3 / 4 for i in range(12)]
+    assert runner.model.seen == pytest.approx([exponential(s) for s in progress])
+    logged = runner.message_hub.get_scalar('train/ratio').data[0].tolist()
+    assert logged == runner.model.seen[:: 1 if convert_to_iter_based else ITERS_PER_EPOCH]
+
+
+def test_logs_nothing_once_no_loss_has_the_parameter(tmp_path):
+    switch = dict(
+        type='SwitchRecipeHook', schedule=[dict(action_epoch=2, loss=dict(type='SSLRLoss'))]
+    )
+    runner = train(tmp_path, [switch, FROM_1_TO_0_01], max_epochs=2)
+    assert runner.model.seen[ITERS_PER_EPOCH:] == [0.25] * ITERS_PER_EPOCH  # gamma
+    lines = next(tmp_path.glob('*/*.log')).read_text().splitlines()
+    first, second = ([line for line in lines if f'Epoch(train) [{i}]' in line] for i in (1, 2))
+    assert len(first) == len(second) == ITERS_PER_EPOCH
+    assert all('ratio: ' in line for line in first)
+    assert not any('ratio: ' in line for line in second)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +223,7 @@ def test_values_of_a_training_by_iterations(tmp_path, arguments, progress):
 def test_other_parameters(tmp_path, loss, param, start, end):
     hook = FocusAnnealingHook(param, start, end, 'linear', by_epoch=False, end=2)
     runner = train(tmp_path, [hook], loss=dict(type=loss), max_epochs=1)
-    assert getattr(runner.model.loss, param) == end
+    assert getattr(runner.model.loss_module, param) == end
     assert runner.message_hub.get_scalar(f'train/{param}').data[0].tolist() == pytest.approx(
         [start, (start + end) / 2, end]
     )
@@ -242,13 +307,13 @@ def test_all_losses_of_the_model_move(tmp_path):
     )
     runner.train()
     hs_lr, ss_lr = runner.model.others
-    assert hs_lr.ratio == runner.model.loss.ratio == pytest.approx(exponential(2 / 3))
+    assert hs_lr.ratio == runner.model.loss_module.ratio == pytest.approx(exponential(2 / 3))
     assert not hasattr(ss_lr, 'ratio') and ss_lr.gamma == 0.25
 
 
 def test_model_without_such_a_loss(tmp_path):
     runner = make_runner(tmp_path, [FROM_1_TO_0_01])
-    runner.model.loss = nn.CrossEntropyLoss()
+    runner.model.loss_module = nn.CrossEntropyLoss()
     with pytest.raises(ValueError, match='neither an HSLRLoss nor an SSLRLoss.*TinyModel'):
         runner.train()
 
@@ -258,14 +323,25 @@ def test_loss_without_the_parameter(tmp_path):
         train(tmp_path, [FROM_1_TO_0_01], loss=dict(type='SSLRLoss'))
 
 
-def test_epochs_in_a_training_by_iterations(tmp_path):
+@pytest.mark.parametrize(
+    'arguments',
+    [dict(end=2), dict(begin=1), dict(begin=1, end=0.8), dict(convert_to_iter_based=False)],
+)
+def test_epochs_in_training_by_iterations(tmp_path, arguments):
     with pytest.raises(ValueError, match='`by_epoch` of FocusAnnealingHook to be False.*True'):
-        train(tmp_path, [FROM_1_TO_0_01], max_iters=4)
+        train(tmp_path, [FROM_1_TO_0_01 | arguments], max_iters=4)
 
 
 def test_begin_after_the_training(tmp_path):
     with pytest.raises(ValueError, match='`begin`.*below the end of training, 4, but got 4'):
         train(tmp_path, [FROM_1_TO_0_01 | dict(begin=4)])
+
+
+@pytest.mark.parametrize('arguments', [dict(begin=2, end=0.5), dict(begin=0.5, end=2)])
+def test_end_before_the_begin_of_another_kind(tmp_path, arguments):
+    message = '`end` of FocusAnnealingHook to be after `begin`, {begin}, but got {end}'
+    with pytest.raises(ValueError, match=re.escape(message.format(**arguments))):
+        train(tmp_path, [FROM_1_TO_0_01 | arguments])
 
 
 @pytest.mark.parametrize(
@@ -287,12 +363,15 @@ def test_begin_after_the_training(tmp_path):
         (ValueError, dict(param='alpha', end_value=0.0), r'`end_value`.*\(0, inf\).*0'),
         (ValueError, dict(begin=-1), '`begin`.*-1'),
         (TypeError, dict(begin=None), '`begin`.*None'),
-        (TypeError, dict(begin=1.0), '`begin`.*1.0'),
-        (TypeError, dict(end=4.5), '`end`.*4.5'),
+        (ValueError, dict(begin=1.0), r'`begin`.*\[0, 1\).*share.*int.*got 1\.0'),
+        (ValueError, dict(begin=-0.1), r'`begin`.*\[0, 1\).*-0\.1'),
+        (ValueError, dict(end=4.5), r'`end`.*\(0, 1\].*share.*int.*got 4\.5'),
+        (ValueError, dict(end=0.0), r'`end`.*\(0, 1\].*got 0\.0'),
+        (ValueError, dict(begin=0.5, end=0.5), '`end`.*0.5.*got 0.5'),
         (TypeError, dict(begin=True), '`begin`.*True'),
         (ValueError, dict(begin=3, end=3), r'`end`.*3.*got 3'),
         (ValueError, dict(end=0), '`end`.*got 0'),
-        (TypeError, dict(end=math.nan), '`end`.*nan'),
+        (ValueError, dict(end=math.nan), '`end`.*nan'),
         (TypeError, dict(end='8'), "`end`.*'8'"),
     ],
 )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -216,6 +217,24 @@ def test_training_by_the_runner(tmp_path, wrapper):
     lines = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
     effective = json.loads(lines[3])['distraction/effective_negatives']
     assert effective == found['effective_negatives'][2]
+
+
+class ExchangeLoss(Hook):
+    """Put another loss in place of the first, as SwitchRecipeHook does."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 2:
+            runner.model.loss = MODELS.build(dict(type='SSLRLoss', gamma=3.0))
+
+
+def test_loss_that_is_exchanged_while_training(tmp_path):
+    values = []
+    for i, hooks in enumerate([[HOOK], [ExchangeLoss(), HOOK]]):
+        torch.manual_seed(0)
+        values.append(history(train(tmp_path / str(i), Model(dict(type='HSLRLoss')), hooks)))
+    first, exchanged = (each['negative_term'] for each in values)
+    assert exchanged[:2] == first[:2] and exchanged[2] != first[2]
+    assert len(values[1]['selection_threshold']) == 2  # SS-LR has none
 
 
 def test_default_interval(tmp_path):

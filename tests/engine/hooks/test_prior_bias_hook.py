@@ -1,18 +1,23 @@
 """PriorBiasHook in small trainings by mmengine's Runner."""
 
+import logging
+import math
 import re
 import uuid
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.model import BaseModel, MMDistributedDataParallel, bias_init_with_prob
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import nn
+
+import frlr_mm  # noqa: F401 (registers the hook)
 
 SCORES = torch.tensor([[1, 0, -1], [1, -1, 0], [0, 0, 1], [1, 1, -1]]).float()
 MEAN = 5 / 9
@@ -40,6 +45,15 @@ class Model(BaseModel):
 
     def forward(self, inputs, mode='loss', **labels):
         return dict(loss=self.head((inputs,)).square().mean())
+
+
+class SplitHead(nn.Module):
+    """Its classes are split among two layers, which the hook cannot know."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_classes = 6
+        self.parts = nn.ModuleList([nn.Linear(5, 3), nn.Linear(5, 3)])
 
 
 class Record(Hook):
@@ -93,7 +107,7 @@ def test_starts_from_the_prior(tmp_path):
     runner = train(tmp_path)
     torch.testing.assert_close(runner.record.bias, log_odds(PRIOR))
     expected = (
-        r'PriorBiasHook: bias from 4 images, 3 classes, prior between 0\.389 and 0\.711 '
+        r'PriorBiasHook: head\.fc\.bias from 4 images, 3 classes, prior between 0\.389 and 0\.711 '
         r'\(mean 0\.54\)'
     )
     assert re.search(expected, read_log(tmp_path))
@@ -179,30 +193,185 @@ def test_wrapped_data_set(tmp_path):
     torch.testing.assert_close(runner.record.bias, log_odds(prior))
 
 
-def test_single_labels(tmp_path):
-    class Categories(Attributes):
-        def load_data_list(self):
-            infos = super().load_data_list()
-            return [
-                dict(inputs=info['inputs'], gt_label=i % 2, gt_score=np.eye(3)[i % 2])
-                for i, info in enumerate(infos)
-            ]
+class Labelled(BaseDataset):
+    """Single labels."""
 
-    runner = train(tmp_path, dataset=Categories(serialize_data=False))
+    def __init__(self, labels, classes=None):
+        self.labels = labels
+        super().__init__(metainfo=dict(classes=classes) if classes else None, serialize_data=False)
+
+    def load_data_list(self):
+        return [dict(inputs=torch.ones(5), gt_label=label) for label in self.labels]
+
+
+def test_single_labels(tmp_path):
+    runner = train(tmp_path, dataset=Labelled([0, 1, 0, 1]))
     prior = torch.tensor([(2 + 1 / 3) / 5, (2 + 1 / 3) / 5, (1 / 3) / 5])
     torch.testing.assert_close(runner.record.bias, log_odds(prior))
 
 
-def test_last_of_several_layers(tmp_path):
-    head = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+def set_prior(head, dataset=None, **hook):
+    """Let the hook do its work on a model that does not train."""
+    runner = SimpleNamespace(
+        model=head if isinstance(head, Model) else Model(head),
+        train_dataloader=SimpleNamespace(
+            dataset=Attributes(serialize_data=False) if dataset is None else dataset
+        ),
+        logger=logging.getLogger(),
+    )
+    HOOKS.build(dict(type='PriorBiasHook', **hook)).before_train(runner)
+    return runner.model.head
+
+
+@pytest.mark.parametrize(('num_classes', 'num_images'), [(10, 27), (1000, 27)])
+def test_equals_bias_prob_for_balanced_single_labels(num_classes, num_images):
+    """To the last bit, so that a training run stays what it was with ``bias_prob=1 / C``."""
+    labels = [i % num_classes for i in range(num_classes * num_images)]
+    head = dict(type='LinearClsHead', num_classes=num_classes, in_channels=5)
+    bias = set_prior(head, Labelled(labels)).fc.bias.detach()
+    expected = torch.full((num_classes,), -math.log(num_classes - 1))
+    torch.testing.assert_close(bias, expected, rtol=0, atol=1e-6)
+    assert torch.equal(bias, torch.full_like(bias, bias_init_with_prob(1 / num_classes)))
+
+
+def test_bias_prob_works_without_the_hook():
+    init_cfg = dict(type='Normal', layer='Linear', std=0.01, bias_prob=1 / 3)
+    head = MODELS.build(dict(HEAD, init_cfg=init_cfg))
+    head.init_weights()
+    torch.testing.assert_close(head.fc.bias.detach(), torch.full((3,), -math.log(2)))
+
+
+def make_deployed_levit():
+    head = MODELS.build(dict(type='LeViTClsHead', num_classes=3, in_channels=3))
+    head.switch_to_deploy()
+    return head
+
+
+# Hidden layers and features have as many channels as there are classes where that is possible.
+@pytest.mark.parametrize(
+    ('head', 'names'),
+    [
+        (dict(type='LinearClsHead', in_channels=3), ['fc']),
+        (dict(type='BNNeckHead', in_channels=3), ['fc']),
+        (dict(type='FusedLinearClsHead', in_channels=3, loss=dict(type='HSLRLoss')), ['fc']),
+        (dict(type='MultiLabelLinearClsHead', in_channels=3), ['fc']),
+        (dict(type='VisionTransformerClsHead', in_channels=3), ['layers.head']),
+        (dict(type='VisionTransformerClsHead', in_channels=3, hidden_dim=3), ['layers.head']),
+        (dict(type='DeiTClsHead', in_channels=3), ['layers.head', 'layers.head_dist']),
+        (
+            dict(type='DeiTClsHead', in_channels=5, hidden_dim=3),
+            ['layers.head', 'layers.head_dist'],
+        ),
+        (dict(type='ConformerHead', in_channels=[5, 3]), ['conv_cls_head', 'trans_cls_head']),
+        (dict(type='LeViTClsHead', in_channels=3), ['head.linear', 'head_dist.linear']),
+        (dict(type='LeViTClsHead', in_channels=3, distillation=False), ['head.linear']),
+        (make_deployed_levit, ['head', 'head_dist']),
+        (dict(type='EfficientFormerClsHead', in_channels=3), ['head', 'dist_head']),
+        (dict(type='EfficientFormerClsHead', in_channels=3, distillation=False), ['head']),
+        (dict(type='VigClsHead', in_channels=3, hidden_dim=3), ['fc2']),
+        (dict(type='StackedLinearClsHead', in_channels=3, mid_channels=[3, 4]), ['layers.2.fc']),
+        (dict(type='StackedLinearClsHead', in_channels=3, mid_channels=[4, 3]), ['layers.2.fc']),
+        (lambda: nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 3)), ['2']),
+        (lambda: nn.ModuleList([nn.Linear(5, 3), nn.Linear(4, 3)]), ['0', '1']),
+    ],
+)
+def test_classifiers_of_a_head(head, names):
+    torch.manual_seed(0)
+    head = head() if callable(head) else MODELS.build(dict(head, num_classes=3))
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    after = set_prior(head).state_dict()
+    biases = {f'{name}.bias' for name in names}
+    assert biases <= set(after)
+    for name, value in after.items():
+        expected = log_odds(PRIOR) if name in biases else before[name]
+        torch.testing.assert_close(value, expected)
+
+
+def test_one_of_two_classifiers_from_a_checkpoint(tmp_path):
+    head = dict(type='EfficientFormerClsHead', num_classes=3, in_channels=5)
     model = Model(head)
-    model.forward = lambda inputs, **kwargs: dict(loss=head(inputs).mean())
-    first = head[0].bias.detach().clone()
-    runner = make_runner(tmp_path, model=model)
+    model.forward = lambda inputs, **kwargs: dict(loss=model.head((inputs,)).mean())
+    torch.save(dict(state_dict={'head.head.bias': torch.full((3,), 7.0)}), tmp_path / 'part.pth')
+    runner = make_runner(tmp_path, model=model, load_from=str(tmp_path / 'part.pth'))
     runner.optim_wrapper['optimizer']['lr'] = 0.0
     runner.train()
-    torch.testing.assert_close(runner.record.bias, log_odds(PRIOR))
-    assert torch.equal(head[0].bias, first)
+    assert model.head.head.bias.tolist() == [7.0] * 3
+    torch.testing.assert_close(model.head.dist_head.bias.detach(), log_odds(PRIOR))
+
+
+def test_each_task_has_its_prior():
+    labels = [dict(colour=0, shape=2), dict(colour=1), dict(colour=1, shape=[0, 2])]
+    head = dict(
+        type='MultiTaskHead',
+        task_heads=dict(
+            colour=dict(type='LinearClsHead', num_classes=2),
+            shape=dict(type='MultiLabelLinearClsHead', num_classes=3),
+        ),
+        in_channels=5,
+    )
+    heads = set_prior(head, Labelled(labels)).task_heads
+    colour = torch.tensor([(1 + 1 / 2) / 4, (2 + 1 / 2) / 4])
+    shape = torch.tensor([(1 + 1 / 2) / 3, (1 / 2) / 3, (2 + 1 / 2) / 3])
+    torch.testing.assert_close(heads['colour'].fc.bias.detach(), log_odds(colour))
+    torch.testing.assert_close(heads['shape'].fc.bias.detach(), log_odds(shape))
+
+
+def test_nested_tasks():
+    inner = dict(type='MultiTaskHead', task_heads=dict(b=dict(HEAD)))
+    head = dict(type='MultiTaskHead', task_heads=dict(a=inner))
+    with pytest.raises(ValueError, match=r'`model.head.task_heads.a`.*one task.*MultiTaskHead'):
+        set_prior(head)
+
+
+def test_unused_outputs_where_they_are_allowed():
+    dataset = Labelled([0, 1, 0], classes=('a', 'b'))
+    bias = set_prior(HEAD, dataset, allow_unused=True).fc.bias.detach()
+    prior = torch.tensor([(2 + 1 / 3) / 4, (1 + 1 / 3) / 4, (1 / 3) / 4])
+    torch.testing.assert_close(bias, log_odds(prior))
+
+
+@pytest.mark.parametrize('allow_unused', [True, False])
+@pytest.mark.parametrize(
+    ('dataset', 'message'),
+    [
+        (
+            Labelled([0, 1], classes=('a', 'b', 'c', 'd')),
+            '`model.head.num_classes` to be 4, the number of classes of Labelled, but got 3$',
+        ),
+        (Labelled([0, 3]), r'`gt_label` of image 1 of Labelled to be in \[0, 3\), but got 3$'),
+        (
+            RepeatDataset(Labelled([0, 1], classes=tuple('abcd')), 2),
+            'to be 4, the number of classes of RepeatDataset, but got 3$',
+        ),
+    ],
+)
+def test_other_classes_than_those_of_the_data(dataset, message, allow_unused):
+    with pytest.raises(ValueError, match=message):
+        set_prior(HEAD, dataset, allow_unused=allow_unused)
+
+
+def test_fewer_classes_than_outputs():
+    message = r'to be 2, .* of Labelled, or PriorBiasHook\(allow_unused=True\), but got 3$'
+    with pytest.raises(ValueError, match=message):
+        set_prior(HEAD, Labelled([0, 1], classes=('a', 'b')))
+
+
+@pytest.mark.parametrize('num_classes', [2, 3, None])
+def test_dense_targets_of_the_preprocessor(num_classes):
+    model = Model()
+    model.data_preprocessor = MODELS.build(
+        dict(
+            type='ClsDataPreprocessor',
+            num_classes=num_classes,
+            batch_augments=dict(augments=dict(type='Mixup', alpha=0.2)),
+        )
+    )
+    if num_classes == 2:
+        with pytest.raises(ValueError, match='`data_preprocessor.num_classes` to be 3.*got 2$'):
+            set_prior(model)
+        # Without them it makes no use of the number.
+        model.data_preprocessor = MODELS.build(dict(type='ClsDataPreprocessor', num_classes=2))
+    torch.testing.assert_close(set_prior(model).fc.bias.detach(), log_odds(PRIOR))
 
 
 @pytest.mark.parametrize(
@@ -215,6 +384,14 @@ def test_last_of_several_layers(tmp_path):
         (nn.Linear(5, 3, bias=False), r'its linear layer has no bias \(Linear\)'),
         (dict(HEAD, num_classes=4), r'`gt_score` of image 0 of Attributes.*\(4,\).*\(3,\)'),
         (dict(HEAD, init_cfg=dict(type='Pretrained', checkpoint='x')), '`model.head.init_cfg`'),
+        (
+            dict(
+                type='MultiTaskHead',
+                task_heads=dict(a=dict(HEAD, init_cfg=dict(type='Pretrained', checkpoint='x'))),
+            ),
+            '`model.head.task_heads.a.init_cfg`',
+        ),
+        (SplitHead(), r'and 6 outputs.*last linear layer has 3 \(SplitHead\)'),
     ],
 )
 def test_refused_heads(tmp_path, head, message):

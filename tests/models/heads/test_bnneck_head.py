@@ -53,6 +53,26 @@ def test_trains_all_but_the_bias_of_the_normalisation(loss):
         assert parameter.grad.abs().sum() > 0
 
 
+def test_batch_of_one_image_is_refused_in_training_alone(head):
+    with pytest.raises(
+        ValueError, match='but got 1: set .* `drop_last=True` in `train_dataloader`'
+    ):
+        head.loss((torch.randn(1, 16),), [DataSample().set_gt_label(0)])
+    assert not head.bn.running_mean.any() and not head.bn.num_batches_tracked
+    head.bn.eval()  # frozen statistics need no batch
+    assert head.loss((torch.randn(1, 16),), [DataSample().set_gt_label(0)])['loss'] > 0
+    head.eval()
+    assert head.predict((torch.randn(1, 16),))[0].feature.shape == (16,)
+
+
+def test_normalisation_over_processes_may_get_one_image():
+    head = BNNeckHead(num_classes=7, in_channels=16)
+    head.bn = torch.nn.SyncBatchNorm.convert_sync_batchnorm(head.bn)
+    # Its own refusal, as there is one process here, and not that of a batch on a CPU.
+    with pytest.raises(ValueError, match='more than 1 value per channel|SyncBatchNorm expected'):
+        head((torch.randn(1, 16),))
+
+
 def test_classifier_starts_at_the_prior():
     head = BNNeckHead(
         num_classes=751,

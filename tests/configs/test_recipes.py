@@ -1,0 +1,395 @@
+"""One table of every recipe: what it is made from, what it changes, a training run of each kind.
+
+A recipe has to equal the one that it is made from but for what the table says, so that recipes of
+several depths need no training run each: one network of a family is trained. The runs are the
+recipe's own, with its hooks, schedule, loaders and evaluators, for an epoch of small data in the
+official layouts; networks are small, too, and the stock weights are not downloaded.
+"""
+
+import functools
+import math
+import re
+import uuid
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.datasets import CIFAR10
+from mmpretrain.models import MultiLabelLinearClsHead
+
+from frlr_mm.functional import num_selected
+from tests.support.recipes import CONFIG_ROOT, RECIPES, STOCK_ROOT, flatten, load
+from tests.support.small_recipes import Watch, image_size, load_cifar, prior_of, shrink
+
+# The entry recipes, and the recipes in configs/imagenet/ that are the same.
+ENTRY_RECIPES = {
+    'resnet50_frlr': 'resnet50_8xb32-hslr_in1k',
+    'vit-base-p16_frlr': 'vit-base-p16_32xb128-mae-sslr_in1k',
+}
+# Whose weights our recipes start from.
+STOCK = {
+    'resnet50': ('resnet', 'resnet50_8xb32_in1k'),
+    'vit-base-p16': ('vision_transformer', 'vit-base-p16_32xb128-mae_in1k'),
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Recipes that differ in the loss alone.
+
+    Args:
+        name: The name of a recipe, with {} in place of the loss.
+        base: The recipe that they are made from, mmpretrain's or that of a loss.
+        num_classes: The number of outputs of the classifier.
+        ratio: Where HS-LR ends.
+        losses: The losses in place of that of ``base``.
+        train: Of which losses a training run is made here.
+        pos_weight: That of HS-LR and SS-LR.
+        changes: What else they change, by dotted keys, for a loss or for all.
+        prior: The hook that sets the prior.
+    """
+
+    name: str
+    base: str
+    num_classes: int
+    ratio: float
+    losses: tuple = ('hslr', 'sslr')
+    train: tuple = ('hslr', 'sslr')
+    pos_weight: float | None = None
+    changes: dict = field(default_factory=dict)
+    prior: dict = field(default_factory=lambda: dict(type='PriorBiasHook'))
+
+
+def imagenet(name, base, train=('hslr', 'sslr')):
+    return Family(name, f'mmpretrain::{base}_in1k.py', 1000, 0.01, train=train)
+
+
+def cifar(depth, num_classes, ratio, train=()):
+    base = f'mmpretrain::resnet/resnet{depth}_8xb16_cifar{num_classes}.py'
+    name = f'resnet{depth}_8xb16-{{}}_cifar{num_classes}'
+    return Family(name, base, num_classes, ratio, train=train)
+
+
+def single(name, num_classes, ratio, train=('sr', 'lr', 'hslr', 'sslr')):
+    """Our own recipes of single labels, made from that with the softmax loss."""
+    return Family(name, name.format('sr'), num_classes, ratio, ('lr', 'hslr', 'sslr'), train)
+
+
+ATTRIBUTE_LOSSES = ('hslr', 'sslr', 'focal', 'asl')
+
+
+def attributes(name, num_classes, ratio, pos_weight, train=('lr', *ATTRIBUTE_LOSSES), **changes):
+    """Our own recipes of several labels, made from that with binary cross-entropy."""
+    return Family(
+        name,
+        name.format('lr'),
+        num_classes,
+        ratio,
+        ATTRIBUTE_LOSSES,
+        train,
+        pos_weight=pos_weight,
+        changes=changes,
+    )
+
+
+# The stock losses know no unknown labels.
+KEEP_UNKNOWN = {key: {'train_dataloader.dataset.unknown': 'keep'} for key in ('hslr', 'sslr')}
+
+FAMILIES = [
+    *(
+        imagenet(
+            f'resnet{depth}_8xb32-{{}}_in1k',
+            f'resnet/resnet{depth}_8xb32',
+            ('hslr', 'sslr') if depth == 50 else (),
+        )
+        for depth in (18, 34, 50, 101, 152)
+    ),
+    imagenet('vit-base-p16_32xb128-mae-{}_in1k', 'vision_transformer/vit-base-p16_32xb128-mae'),
+    imagenet('vit-base-p16_64xb64-{}_in1k', 'vision_transformer/vit-base-p16_64xb64'),
+    imagenet('vit-large-p16_64xb64-{}_in1k', 'vision_transformer/vit-large-p16_64xb64', ()),
+    imagenet('swin-tiny_16xb64-{}_in1k', 'swin_transformer/swin-tiny_16xb64'),
+    imagenet('convnext-tiny_32xb128-{}_in1k', 'convnext/convnext-tiny_32xb128'),
+    Family(
+        'resnet50_8xb128-{}_coslr-90e_in21k',
+        'mmpretrain::resnet/resnet50_8xb128_coslr-90e_in21k.py',
+        21843,
+        0.01,
+        # There is no validation split, and with the stock val_cfg nothing starts.
+        changes=dict(all=dict(val_cfg=None, test_cfg=None)),
+        prior=dict(type='PriorBiasHook', allow_unused=True),
+    ),
+    cifar(18, 10, 0.3, ('hslr', 'sslr')),
+    cifar(34, 10, 0.3),
+    cifar(50, 10, 0.3),
+    cifar(50, 100, 0.1, ('hslr', 'sslr')),
+    single('resnet18_8xb16-{}_tiny-imagenet', 200, 0.05),
+    single('resnet18_b128-{}_glyphs', 1000, 0.01),
+    single('resnet18_b128-{}_glyphs-id', 1000, 0.01, ('sr', 'hslr')),
+    # They have the same head and pipeline: each data set and each loss once.
+    single('resnet50_b64-{}_market1501', 751, 0.01, ('sr',)),
+    single('resnet50_b64-{}_dukemtmc', 702, 0.01, ('lr',)),
+    single('resnet50_b64-{}_msmt17', 1041, 0.01, ('hslr',)),
+    single('resnet50_b64-{}_cuhk03np', 767, 0.01, ('sslr',)),
+    attributes('resnet18_b128-{}_glyphs-attr', 35, 0.3, 3.64),
+    attributes('resnet50_1xb16-{}_voc07', 20, 0.5, 1.5),
+    attributes('resnet50_8xb32-{}_deepfashion-coarse', 1000, 0.1, 5.0, **KEEP_UNKNOWN),
+    attributes('resnet50_8xb32-{}_deepfashion-fine', 26, 0.5, 6.0, ('hslr', 'sslr')),
+    attributes(
+        'vit-base-p16_8xb32-{}_deepfashion-coarse', 1000, 0.1, 5.0, ('hslr',), **KEEP_UNKNOWN
+    ),
+    attributes('vit-base-p16_8xb32-{}_deepfashion-fine', 26, 0.5, 6.0, ('lr',)),
+]
+REID = ('dukemtmc', 'msmt17', 'cuhk03np')
+NETS = ('resnet50_8xb32', 'vit-base-p16_8xb32')
+DERIVED = {f.name.format(loss): (f, loss) for f in FAMILIES for loss in f.losses}
+BASELINES = {f.base: f for f in FAMILIES if not f.base.startswith('mmpretrain::')}
+TRAINED = {f.name.format(loss): f for f in FAMILIES for loss in f.train}
+
+
+def make_loss(family, loss):
+    if loss in ('focal', 'asl'):
+        return dict(type=dict(focal='FocalLoss', asl='AsymmetricLoss')[loss])
+    cfg = dict(
+        hslr=dict(type='HSLRLoss', alpha='sum', ratio=family.ratio),
+        sslr=dict(type='SSLRLoss', alpha='sum', gamma=0.25),
+        lr=dict(type='SSLRLoss', alpha='sum', gamma=0.0),
+    )[loss]
+    return cfg if family.pos_weight is None else dict(cfg, pos_weight=family.pos_weight)
+
+
+def make_hooks(family, loss, stock_hooks):
+    hooks = [hook for hook in flatten(stock_hooks)[''] if hook['type'] != 'PriorBiasHook']
+    hooks.append(family.prior)
+    if loss == 'hslr':
+        focus = dict(type='FocusAnnealingHook', param='ratio', start_value=1.0)
+        hooks.append(dict(focus, end_value=family.ratio, end=0.8))
+    return hooks
+
+
+def test_every_recipe_is_in_the_table():
+    assert set(RECIPES) == {*DERIVED, *BASELINES, *ENTRY_RECIPES}
+
+
+@pytest.mark.parametrize('name', DERIVED)
+def test_changes_what_the_table_says_and_nothing_else(name):
+    family, loss = DERIVED[name]
+    base, ours = load(family.base), flatten(load(name).to_dict())
+    hooks = make_hooks(family, loss, base.get('custom_hooks', []))
+    base.model.head.pop('loss')
+    expected = flatten(base.to_dict()) | flatten(make_loss(family, loss), 'model.head.loss')
+    expected |= family.changes.get(loss, family.changes.get('all', {}))
+    expected |= {'custom_hooks': hooks, 'custom_imports.imports': ['frlr_mm']}
+    assert ours == expected
+
+
+@pytest.mark.parametrize(('entry', 'name'), ENTRY_RECIPES.items())
+def test_entry_recipe_equals_that_of_imagenet(entry, name):
+    assert load(entry).to_dict() == load(name).to_dict()
+
+
+@pytest.mark.parametrize('name', BASELINES)
+def test_baseline(name):
+    """The loss, the weights' start and what belongs to it; the rest are the tests below."""
+    cfg, family = load(name), BASELINES[name]
+    assert cfg.custom_imports.imports == ['frlr_mm']
+    assert cfg.model.head.num_classes == cfg.data_preprocessor.get('num_classes', 20)
+    if '-sr_' in name:
+        assert cfg.model.head.loss == dict(type='CrossEntropyLoss', loss_weight=1.0)
+        assert 'custom_hooks' not in cfg
+        is_reid = 'b64' in name or name.endswith('-id')
+        assert cfg.model.head.type == ('BNNeckHead' if is_reid else 'LinearClsHead')
+    else:
+        assert cfg.model.head.type == 'MultiLabelLinearClsHead'
+        loss = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)
+        assert cfg.model.head.loss == loss
+        assert cfg.custom_hooks == [dict(type='PriorBiasHook')]
+        unknown = cfg.train_dataloader.dataset.get('unknown')
+        assert unknown == ('negative' if name.endswith('coarse') else None)
+        for loader in (cfg.val_dataloader, cfg.test_dataloader):
+            assert 'unknown' not in loader.dataset
+    assert 'bias_prob' not in cfg.model.head.get('init_cfg', {})
+    assert cfg.model.head.num_classes == family.num_classes
+
+
+@pytest.mark.parametrize(
+    ('name', 'other'),
+    [
+        *((f'resnet50_b64-sr_{data}', 'resnet50_b64-sr_market1501') for data in REID),
+        *((f'{net}-lr_deepfashion-fine', f'{net}-lr_deepfashion-coarse') for net in NETS),
+    ],
+)
+def test_data_sets_of_a_job_differ_in_the_data_alone(name, other):
+    ours, theirs = (flatten(load(each).to_dict()) for each in (name, other))
+    changed = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+    keys = 'type|data_root|version|boxes|annotation|unknown'
+    allowed = rf'(.+_dataloader\.)?dataset\.({keys})|(model\.head|data_preprocessor)\.num_classes'
+    assert [key for key in changed if not re.fullmatch(allowed, key)] == []
+
+
+@pytest.mark.parametrize('family', FAMILIES, ids=lambda family: family.name)
+def test_number_of_classes(family):
+    """Of the head, the data and the stock list of classes; HS-LR selects some of them."""
+    cfg = load(family.name.format('hslr'))
+    assert cfg.model.head.num_classes == family.num_classes
+    dataset = DATASETS.get(f'mmpretrain.{cfg.train_dataloader.dataset.type}')
+    classes = getattr(dataset, 'METAINFO', {}).get('classes')
+    assert classes is None or len(classes) == family.num_classes
+    if cfg.model.get('train_cfg'):  # mixup and cutmix
+        assert cfg.data_preprocessor.num_classes == family.num_classes
+    assert 1 < num_selected(family.num_classes, family.ratio) < family.num_classes
+
+
+@functools.cache
+def listed_parameters():
+    """Return the numbers of parameters that the metafiles give, by recipe."""
+    paths = CONFIG_ROOT.glob('*/metafile.yml')
+    models = [model for path in paths for model in yaml.safe_load(path.read_text())['Models']]
+    return {model['Name']: model['Metadata']['Parameters'] for model in models}
+
+
+def build_without_memory(model, monkeypatch):
+    model.backbone.init_cfg = None
+    linspace = torch.linspace  # which backbones read drop rates from
+    monkeypatch.setattr(torch, 'linspace', lambda *args, **kw: linspace(*args, device='cpu'))
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
+        return MODELS.build(model)
+
+
+@pytest.mark.parametrize('family', FAMILIES, ids=lambda family: family.name)
+def test_number_of_parameters(family, monkeypatch):
+    model = build_without_memory(load(family.name.format('hslr')).model, monkeypatch)
+    number = sum(p.numel() for p in model.parameters())
+    names = [family.name.format(loss) for loss in family.losses]
+    names += [family.base] if family.base in RECIPES else []
+    assert {listed_parameters()[name] for name in names} == {number}
+
+
+@pytest.mark.parametrize('name', [name for name in BASELINES if '_b64-' in name])
+def test_network_and_pipeline_of_reid(name):
+    cfg = load(name)
+    cfg.model.backbone.update(init_cfg=None, base_channels=8, stem_channels=8)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        backbone = MODELS.build(cfg.model.backbone)
+    backbone.eval()
+    # A sixteenth of 256 x 128: the last stage does not halve it again.
+    assert backbone(torch.zeros(1, 3, 256, 128))[-1].shape == (1, 256, 16, 8)
+    transforms = {transform.type: transform for transform in cfg.train_pipeline}
+    assert transforms['Resize'].scale == transforms['RandomCrop'].crop_size[::-1] == (128, 256)
+    # The pipeline is BGR, the preprocessor's mean RGB.
+    assert transforms['RandomErasing'].fill_color == cfg.data_preprocessor.mean[::-1]
+
+
+@functools.cache
+def stock_weights():
+    """Return the checkpoints of mmpretrain by their names."""
+    paths = [STOCK_ROOT / folder / 'metafile.yml' for folder, _ in STOCK.values()]
+    models = [model for path in paths for model in yaml.safe_load(path.read_text())['Models']]
+    return {model['Name']: model.get('Weights') for model in models}
+
+
+@pytest.mark.parametrize('name', BASELINES)
+def test_stock_weights_are_those_of_mmpretrain_and_fit(name, monkeypatch):
+    model = load(name).model
+    init_cfg = model.backbone.get('init_cfg')
+    if RECIPES[name].parent.name not in ('attributes', 'reid'):
+        assert init_cfg is None
+        return
+    folder, stock = STOCK['resnet50' if 'resnet50' in name else 'vit-base-p16']
+    assert init_cfg.checkpoint == stock_weights()[stock]
+    assert (init_cfg.type, init_cfg.prefix) == ('Pretrained', 'backbone')
+    ours, theirs = (
+        {
+            key: value.shape
+            for key, value in build_without_memory(cfg, monkeypatch).backbone.state_dict().items()
+        }
+        for cfg in (model, load(f'mmpretrain::{folder}/{stock}.py').model)
+    )
+    assert ours == theirs
+
+
+METRICS = {
+    'VOC': {'multi-label/mAP'},
+    'DeepFashionAttribute': {'attribute/mAP', 'multi-label/f1-score'},
+    'GlyphDataset attributes': {'attribute/mAP'},
+    'GlyphDataset identification': {'reid/rank-1', 'reid/mAP', 'reid/mINP'},
+    **dict.fromkeys(
+        ('Market1501', 'DukeMTMCreID', 'MSMT17', 'CUHK03NP'),
+        {f'reid/rank-{k}' for k in (1, 5, 10, 20)} | {'reid/mAP', 'reid/mINP'},
+    ),
+}
+
+
+@pytest.fixture(scope='module')
+def data_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('data')
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_trains_and_evaluates(name, data_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, 'load_data_list', load_cifar)
+    # Formatting a config four times takes longer than the run.
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    cfg = shrink(load(name), data_folder)
+    cfg.update(work_dir=str(tmp_path), experiment_name=uuid.uuid4().hex)
+    runner = Runner.from_cfg(cfg)
+    watch = Watch()
+    runner.register_hook(watch)
+    runner.train()
+    model, num_classes = runner.model, cfg.model.head.num_classes
+    before, after = watch.state, model.state_dict()
+
+    classifier = 'head.fc' if 'head.fc.bias' in after else 'head.layers.head'
+    backbone = next(k for k in after if k.startswith('backbone.') and after[k].ndim > 1)
+    for key in (f'{classifier}.weight', f'{classifier}.bias', backbone):
+        assert not torch.equal(before[key], after[key]), key
+    assert all(value.isfinite().all() for value in after.values())
+    bias = before[f'{classifier}.bias']
+    if '-sr_' in name:
+        assert not bias.any()
+    else:
+        prior = prior_of(runner.train_dataloader.dataset, num_classes)
+        torch.testing.assert_close(bias.double(), torch.logit(prior), rtol=1e-5, atol=0)
+        if 'glyphs' in name and not isinstance(model.head, MultiLabelLinearClsHead):
+            # as many of each, which is what the results were measured with: 1 / C
+            torch.testing.assert_close(bias, torch.full_like(bias, -math.log(num_classes - 1)))
+    if cfg.model.head.type == 'BNNeckHead':
+        assert not after['head.bn.bias'].any()
+
+    # An image that a pipeline leaves as it is would be padded, not refused.
+    assert watch.sizes == {image_size(cfg.train_dataloader.dataset.type)}
+    is_dense = 'gt_score' in runner.train_dataloader.dataset[0]['data_samples']
+    is_dense |= isinstance(model.head, MultiLabelLinearClsHead)
+    is_dense |= bool(model.data_preprocessor.batch_augments)
+    images = cfg.train_dataloader.batch_size
+    assert watch.shapes[0] == ((images, num_classes) if is_dense else (images,))
+
+    values = {key: h.current() for key, h in runner.message_hub.log_scalars.items()}
+    assert math.isfinite(values['train/loss']) and values['train/loss'] > 0
+    if '-hslr_' in name:
+        assert cfg.model.head.loss.ratio < values['train/ratio'] < 1
+        assert model.head.loss_module.ratio == values['train/ratio']
+    if not cfg.get('val_dataloader'):
+        assert name.endswith('in21k')
+        return
+    dataset = cfg.train_dataloader.dataset
+    kind = f'{dataset.type} {dataset.task}' if 'task' in dataset else dataset.type
+    metrics = METRICS.get(kind, {'accuracy/top1'})
+    assert all(math.isfinite(values[f'val/{metric}']) for metric in metrics)
+    if cfg.test_dataloader != cfg.val_dataloader:
+        assert metrics <= set(runner.test())
+
+
+def test_weight_of_the_positives_of_the_glyphs(data_folder):
+    """The one data set whose annotations are at hand; every split has about the same."""
+    cfg = shrink(load('resnet18_b128-hslr_glyphs-attr'), data_folder)
+    cfg.train_dataloader.dataset.pop('indices')
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    positives = sum(
+        int((info['gt_score'] == 1).sum())
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    )
+    assert cfg.model.head.loss.pos_weight == pytest.approx(positives / len(dataset), rel=0.05)
