@@ -31,19 +31,19 @@ from .engine.checkpoints import AtomicLocalBackend
 
 def apply() -> None:
     """Mend what can be mended once for the process."""
-    ignore_known_warnings()
-    find_packages_without_pkg_resources()
-    allow_checkpoint_types()
-    keep_checkpoints_from_running_code()
-    drop_code_and_explain_refusals()
-    write_files_atomically()
-    infer_rules_of_metrics()
-    say_how_to_concatenate_persons()
-    keep_subsets_apart()
-    keep_unknown_labels_in_mixed_images()
+    _ignore_known_warnings()
+    _find_packages_without_pkg_resources()
+    _allow_checkpoint_types()
+    _keep_checkpoints_from_running_code()
+    _drop_code_and_explain_refusals()
+    _write_files_atomically()
+    _infer_rules_of_metrics()
+    _say_how_to_concatenate_persons()
+    _keep_subsets_apart()
+    _keep_unknown_labels_in_mixed_images()
 
 
-def ignore_known_warnings() -> None:
+def _ignore_known_warnings() -> None:
     """Ignore what every run on mmcv-lite warns of: operators that no recipe here uses."""
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
 
@@ -59,7 +59,7 @@ def ignore_known_log_lines(logger: logging.Logger) -> None:
     )
 
 
-def find_packages_without_pkg_resources() -> None:
+def _find_packages_without_pkg_resources() -> None:
     """Let ``mmpretrain::...`` in ``_base_`` be found.
 
     mmengine looks packages up through pkg_resources, which setuptools 82 no longer has and earlier
@@ -101,7 +101,7 @@ def _get_installed_path(package: str) -> str:
     return os.path.dirname(spec.origin)
 
 
-def allow_checkpoint_types() -> None:
+def _allow_checkpoint_types() -> None:
     """Let resume, test and load_from read mmengine's checkpoints as torch >= 2.6 loads them.
 
     torch then refuses all but tensors and plain containers, since a pickle can run code;
@@ -123,7 +123,7 @@ class _SafelyLoadingTorch(types.ModuleType):
         return getattr(torch, name)
 
 
-def keep_checkpoints_from_running_code() -> None:
+def _keep_checkpoints_from_running_code() -> None:
     """Let no loader of mmengine run what a pickle says, whatever it asks torch for.
 
     mmengine leaves it to torch's default, which is to run it before torch 2.6, and so does
@@ -135,7 +135,7 @@ def keep_checkpoints_from_running_code() -> None:
     module.load_url = safe_load.load_url
 
 
-def drop_code_and_explain_refusals() -> None:
+def _drop_code_and_explain_refusals() -> None:
     """Drop the text of a config in a checkpoint, and say what was refused and how to allow it.
 
     - Resuming, mmengine runs ``meta['config']`` of a checkpoint as Python, to compare its
@@ -185,7 +185,7 @@ def _explain_refusal(filename: str, error: pickle.UnpicklingError) -> str:
     )
 
 
-def write_files_atomically() -> None:
+def _write_files_atomically() -> None:
     """Let checkpoints and what ``mmengine.dump`` writes be whole or not there.
 
     mmengine writes into the file itself: a process killed meanwhile, or a full disk, leaves half a
@@ -209,7 +209,7 @@ def _rule_of_metric(name: str) -> str | None:
     return next((rule for rule, names in _RULES.items() if names.fullmatch(name)), None)
 
 
-def infer_rules_of_metrics() -> None:
+def _infer_rules_of_metrics() -> None:
     """Let `save_best` and `monitor` be any value of this package's metrics, without a `rule`.
 
     mmengine infers from fragments of the name whether more or less is better: none is in `rank-1`,
@@ -239,7 +239,7 @@ def infer_rules_of_metrics() -> None:
     EarlyStoppingHook._init_rule = init_rule
 
 
-def say_how_to_concatenate_persons() -> None:
+def _say_how_to_concatenate_persons() -> None:
     """Let ConcatDataset say why it refuses several re-ID data sets, and what does take them.
 
     mmengine only says that meta information does not match. Can go when it says which.
@@ -267,7 +267,7 @@ def say_how_to_concatenate_persons() -> None:
     ConcatDataset.__init__ = init
 
 
-def keep_subsets_apart() -> None:
+def _keep_subsets_apart() -> None:
     """Let the subset of a data set, as in a fold, be a copy of that data set alone.
 
     mmengine remembers what it has copied by its address for as long as the process lives: an
@@ -285,7 +285,7 @@ def keep_subsets_apart() -> None:
     BaseDataset._copy_without_annotation = copy_without_annotation
 
 
-def keep_unknown_labels_in_mixed_images() -> None:
+def _keep_unknown_labels_in_mixed_images() -> None:
     """Let a label that is unknown (below 0) in one of two mixed images be unknown in the mixture.
 
     mmpretrain's batch augmentations average labels, and a -1 with them, into soft targets that

@@ -17,7 +17,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmpretrain import get_model
 from torch.utils.data import DataLoader
 
-from frlr_mm.datasets.glyphs.faces import glyph_characters
+from frlr_mm.datasets.glyphs._faces import glyph_characters
 from frlr_mm.reporting.figures import save_figure
 
 TOOLS = Path(__file__).resolve().parent

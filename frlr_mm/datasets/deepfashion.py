@@ -7,13 +7,13 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import MultiLabelDataset
 
-from .deepfashion_files import (
+from ._deepfashion_files import (
     parse_box,
     read_attribute_names,
     read_columns,
     read_labels,
 )
-from .files import check_image_name
+from ._files import check_image_name
 
 SPLITS = ('train', 'val', 'test')
 # The types in list_attr_cloth.txt count from 1.

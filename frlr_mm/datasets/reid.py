@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .files import list_images, read_lines
+from ._files import list_images, read_lines
 
 SPLITS = ('train', 'query', 'gallery', 'test')
 # Images of no person at all, or of a badly cut one: neither right nor wrong as an answer.
@@ -44,7 +44,7 @@ class ReIDDataset(BaseDataset):
     :class:`~frlr_mm.datasets.ConcatReID` keeps apart.
 
     Raises:
-        ValueError: If an argument is none of its values, the name of an image or a line of a list
+        ValueError: If an argument is not one of its values, the name of an image or a line of a list
             does not fit the data set, or a folder or a list is empty.
         FileNotFoundError: If a folder or a list is missing.
     """

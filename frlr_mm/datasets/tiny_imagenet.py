@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from .files import list_images, read_lines
+from ._files import list_images, read_lines
 
 SPLITS = ('train', 'val')
 _SUFFIX = '.jpeg'

@@ -11,8 +11,8 @@ from mmpretrain.structures.utils import format_label
 from torch import Tensor
 
 from frlr_mm._checks import check_number
+from frlr_mm.evaluation._topk import check_topk
 from frlr_mm.evaluation.multi_label import average_precision, class_and_overall_f1, pooled_recall
-from frlr_mm.evaluation.topk import check_topk
 
 
 @METRICS.register_module()

@@ -8,8 +8,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from frlr_mm.evaluation._topk import check_topk
 from frlr_mm.evaluation.retrieval import Embeddings, evaluate_reid
-from frlr_mm.evaluation.topk import check_topk
 
 _FIELDS = ('feature', 'gt_label', 'camera_id', 'is_query')
 

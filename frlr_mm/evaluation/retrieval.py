@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frlr_mm.evaluation.topk import check_topk
+from frlr_mm.evaluation._topk import check_topk
 
 # Entries of the (queries, gallery) matrices that are in memory at once, about 0.5 GB in all.
 _CHUNK_ENTRIES = 2**24

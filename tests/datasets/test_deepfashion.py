@@ -10,8 +10,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
-from frlr_mm.datasets import CropBBox, DeepFashionAttribute, deepfashion_files
-from frlr_mm.datasets.deepfashion_files import read_labels
+from frlr_mm.datasets import CropBBox, DeepFashionAttribute, _deepfashion_files
+from frlr_mm.datasets._deepfashion_files import read_labels
 from tests.support.deepfashion_layout import (
     image_names,
     make_labels,
@@ -98,7 +98,7 @@ def test_rows_are_joined_by_name_not_by_order(root, labels):
 
 @pytest.mark.parametrize('chunk', [1, 1 << 20])
 def test_pieces_of_any_size_and_other_spaces(root, labels, chunk, monkeypatch):
-    monkeypatch.setattr(deepfashion_files, '_CHUNK_BYTES', chunk)
+    monkeypatch.setattr(_deepfashion_files, '_CHUNK_BYTES', chunk)
     for path in root.rglob('*.txt'):
         # A blank line among the rows: where line 1 counts them, they are known by their names.
         header, rows = path.read_text().split('\n')[:2], path.read_text().split('\n')[2:]

@@ -15,7 +15,7 @@ from frlr_mm.datasets import (
     Market1501,
     TinyImageNet,
 )
-from frlr_mm.datasets.files import check_image_name, list_images, read_lines
+from frlr_mm.datasets._files import check_image_name, list_images, read_lines
 from tests.support import reid_layouts
 from tests.support.deepfashion_layout import write_coarse, write_fine, write_images
 from tests.support.tiny_imagenet_layout import write_tiny_imagenet

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from frlr_mm.datasets import GlyphAttributes, GlyphDataset
-from frlr_mm.datasets.glyphs.attributes import (
+from frlr_mm.datasets.glyphs._attributes import (
     MIN_CHARACTERS,
     attribute_names,
     attribute_split,
     attribute_types,
 )
-from frlr_mm.datasets.glyphs.drawing import render_glyph
-from frlr_mm.datasets.glyphs.faces import TEST_FACES, TRAIN_FACES, builtin_font, glyph_characters
+from frlr_mm.datasets.glyphs._drawing import render_glyph
+from frlr_mm.datasets.glyphs._faces import TEST_FACES, TRAIN_FACES, builtin_font, glyph_characters
 
 FACES = (*TRAIN_FACES, *TEST_FACES)
 

@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from frlr_mm.datasets.glyphs.drawing import render_glyph
-from frlr_mm.datasets.glyphs.fonts import read_fonts, shared_characters
+from frlr_mm.datasets.glyphs._drawing import render_glyph
+from frlr_mm.datasets.glyphs._fonts import read_fonts, shared_characters
 from tests.support.glyph_cases import images, load
 
 FOLDER = Path(matplotlib.get_data_path(), 'fonts', 'ttf')

@@ -12,8 +12,8 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader
 
 from frlr_mm.datasets import BaseGlyphDataset, GlyphAttributes, GlyphCategories, GlyphReID
-from frlr_mm.datasets.glyphs.drawing import render_glyph
-from frlr_mm.datasets.glyphs.faces import TEST_FACES, TRAIN_FACES, builtin_font, glyph_characters
+from frlr_mm.datasets.glyphs._drawing import render_glyph
+from frlr_mm.datasets.glyphs._faces import TEST_FACES, TRAIN_FACES, builtin_font, glyph_characters
 from tests.support.glyph_cases import images, load
 
 PIPELINE = [dict(type='RandomCrop', crop_size=32, padding=2), dict(type='PackInputs')]

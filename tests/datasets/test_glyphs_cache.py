@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frlr_mm.datasets.glyphs.faces import builtin_font
+from frlr_mm.datasets.glyphs._faces import builtin_font
 from tests.support.glyph_cases import images, load
 
 

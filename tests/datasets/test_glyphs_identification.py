@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from frlr_mm.datasets import GlyphDataset
-from frlr_mm.datasets.glyphs.faces import TEST_FACES, TRAIN_FACES, glyph_characters
+from frlr_mm.datasets.glyphs._faces import TEST_FACES, TRAIN_FACES, glyph_characters
 
 
 @pytest.fixture(scope='module')

@@ -14,8 +14,8 @@ import atheris
 
 with atheris.instrument_imports(include=['frlr_mm.datasets']):
     from frlr_mm.datasets import MSMT17, TinyImageNet
-    from frlr_mm.datasets import deepfashion_files as deepfashion
-    from frlr_mm.datasets.files import check_image_name
+    from frlr_mm.datasets import _deepfashion_files as deepfashion
+    from frlr_mm.datasets._files import check_image_name
 
 NUM_ATTRIBUTES = 3
 WNID, IMAGE = 'n01443537', 'val_0.JPEG'

@@ -65,7 +65,7 @@ from contextlib import suppress
 from mmengine.config import Config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from frlr_mm.datasets.glyphs.faces import TRAIN_FACES
+from frlr_mm.datasets.glyphs._faces import TRAIN_FACES
 from frlr_mm.reporting.machine import describe
 from frlr_mm.reporting.study import (
     ABOUT,

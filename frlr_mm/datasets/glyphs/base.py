@@ -16,9 +16,9 @@ from mmpretrain.datasets import BaseDataset
 from rich.progress import Progress
 
 from ...engine.files import replacing
-from .drawing import FONT_SIZE, IMAGE_SIZE, render_glyph
-from .faces import FACES, builtin_font, glyph_characters
-from .fonts import Font, check_characters, read_fonts, shared_characters
+from ._drawing import FONT_SIZE, IMAGE_SIZE, render_glyph
+from ._faces import FACES, builtin_font, glyph_characters
+from ._fonts import Font, check_characters, read_fonts, shared_characters
 
 # Part of the cache's name: raise it with any change of what is drawn.
 _VERSION = 1

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from .attributes import ATTRIBUTE_SPLITS, attribute_names, attribute_split, attribute_types
+from ._attributes import ATTRIBUTE_SPLITS, attribute_names, attribute_split, attribute_types
+from ._faces import TEST_FACES, TRAIN_FACES
 from .base import BaseGlyphDataset, check_int
-from .faces import TEST_FACES, TRAIN_FACES
 
 # The classes of the built-in characters that the published results are of.
 _NUM_CLASSES = 1000
@@ -179,7 +179,7 @@ def GlyphDataset(  # noqa: N802 (configs name the task's class by it)
         BaseGlyphDataset: The data set.
 
     Raises:
-        ValueError: If ``task`` is none of the three; else as :class:`BaseGlyphDataset`.
+        ValueError: If ``task`` is not one of the three; else as :class:`BaseGlyphDataset`.
     """
     if task not in TASKS:
         raise ValueError(f'Expected `task` to be one of {tuple(TASKS)}, but got {task!r}')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import decode_line, open_text, read_lines
+from ._files import decode_line, open_text, read_lines
 
 # What is read at a time of the label matrix, which has 0.9 GB of text.
 _CHUNK_BYTES = 16 << 20

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib
 
-from .fonts import Font, shared_characters
+from ._fonts import Font, shared_characters
 
 # Name of the face and start of its file's SHA-256: another file would be another data set.
 TRAIN_FACES = {
