@@ -72,7 +72,7 @@ def images_loss(
             k = num_selected(k, terms.ratio)
         if k == score.shape[1]:  # nothing to select: soft selection with gamma 0
             loss, gradient = _soft_rows(score, label, terms, k, with_grad)
-        elif torch.compiler.is_compiling():
+        elif is_compiling():
             loss, gradient = _compiled_hard_rows(score, label, terms, k, with_grad)
         else:
             loss, gradient = _hard_rows(score, label, terms, k, with_grad)

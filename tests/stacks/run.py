@@ -34,8 +34,12 @@ TESTS = [
     'tests/tools/test_launchers.py',
     'tests/tools/test_train_and_test.py',
 ]
-# What torch 2.1 cannot do: trace a dataclass, and fake a CUDA device where there is no driver.
-BEYOND_OLDEST = 'not compile and not mixes_no_devices'
+# What torch 2.1 cannot do: trace a dataclass, fake a CUDA device where there is no driver, and
+# DTensors under their public name.
+BEYOND_OLDEST = [
+    '-k=not compile and not mixes_no_devices',
+    '--ignore=tests/functional/test_dtensor.py',
+]
 
 
 def make_environment(stack: str) -> Path:
@@ -65,7 +69,7 @@ def main() -> None:
     interpreter = make_environment(stack)
     command = [interpreter, '-m', 'pytest', '--quiet', *TESTS]
     if stack == 'oldest':
-        command += ['-k', BEYOND_OLDEST]
+        command += BEYOND_OLDEST
     # The environment's own scripts come first, torchrun among them.
     path = f'{interpreter.parent}{os.pathsep}{os.environ["PATH"]}'
     environment = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
