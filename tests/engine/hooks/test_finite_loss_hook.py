@@ -1,6 +1,7 @@
 """FiniteLossHook in small trainings: what a loss that is not a number leaves as it was."""
 
 import uuid
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from frlr_mm.engine.hooks import FiniteLossHook
 from frlr_mm.engine.hooks.finite_loss_hook import NonFiniteLossError
+from tests.support.processes import run_ranks
 
 BAD = 2  # the batch whose input is not a number
 
@@ -95,3 +98,47 @@ def test_stops_before_the_parameters_change(tmp_path, optimizer, bad):
     for name, parameter in runner.model.named_parameters():
         assert torch.equal(parameter, record.before[BAD][name])
         assert parameter.isfinite().all()
+
+
+class Losses(nn.Module):
+    """Gives the losses that it is told."""
+
+    def forward(self, loss, mode):
+        return dict(loss=torch.tensor(loss), accuracy=torch.tensor(float('nan')))
+
+
+def listen(model):
+    hook = FiniteLossHook()
+    wrapper = SimpleNamespace(get_lr=lambda: dict(lr=[0.1]))
+    hook.before_train(SimpleNamespace(model=model, iter=0, epoch=0, optim_wrapper=wrapper))
+    return hook
+
+
+@pytest.mark.parametrize('loss', [float('inf'), -float('inf'), float('nan'), [1.0, float('inf')]])
+def test_every_loss_that_is_not_finite(loss):
+    model = Losses()
+    hook = listen(model)
+    model(1.0, mode='loss')  # and what is not a loss may be NaN
+    with pytest.raises(NonFiniteLossError, match='at iteration 1'):
+        model(loss, mode='loss')
+    model.eval()
+    model(loss, mode='loss')  # a validation goes on
+    hook.after_train(None)
+    model.train()(loss, mode='loss')
+
+
+def loss_of_one_rank(rank, world_size):
+    model = Losses()
+    listen(model)
+    model(1.0, mode='loss')
+    try:
+        model(float('nan') if rank == 1 else 1.0, mode='loss')
+    except NonFiniteLossError as error:
+        return str(error)
+    return None
+
+
+def test_all_ranks_stop_where_one_has_to(tmp_path):
+    first, second = run_ranks(loss_of_one_rank, 2, tmp_path)
+    assert first.startswith('The loss of another process is NaN or infinite')
+    assert second.startswith('loss = nan')
