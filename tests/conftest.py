@@ -26,3 +26,8 @@ def _imports_are_not_garbage():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+def pytest_collection_modifyitems(items):
+    """Run the tests of command lines first: they take longest, and one may be left to the end."""
+    items.sort(key=lambda item: 'tools' not in item.path.parts)

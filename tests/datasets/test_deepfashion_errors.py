@@ -80,6 +80,12 @@ EVAL = 'Eval/list_eval_partition.txt'
             lambda line: line.replace('002 003', '072 003'),
             r'list_bbox.txt:3: .*x_1 <= x_2',
         ),
+        (
+            BBOX,
+            3,
+            lambda line: line.replace('002 003', '002 093'),
+            r'list_bbox.txt:3: .*y_1 <= y_2',
+        ),
         (BBOX, 3, lambda line: line.replace('img_', 'x_'), r'list_bbox.txt: expected a row for'),
         # Python refuses to read as many digits, and other scripts have digits too.
         (BBOX, 3, lambda line: line.replace('020', '2' * 5000), r'bbox.txt:3: .*whole numbers'),

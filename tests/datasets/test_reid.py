@@ -195,6 +195,16 @@ def test_msmt17_names_the_line_that_does_not_fit(tmp_path, line):
         MSMT17('train', str(tmp_path))
 
 
+def test_msmt17_ids_are_sorted_before_they_are_relabelled(tmp_path):
+    reid_layouts.write_msmt17(tmp_path)
+    path = tmp_path / 'list_train.txt'
+    lines = path.read_text().splitlines()
+    path.write_text('\n'.join(reversed(lines)) + '\n')
+    dataset = DATASETS.build(dict(type='MSMT17', split='train', data_root=str(tmp_path)))
+    assert dataset.metainfo['classes'] == ('0000', '0001')
+    assert [dataset.get_data_info(i)['gt_label'] for i in range(4)] == [1, 1, 0, 0]
+
+
 def test_msmt17_names_what_is_missing(tmp_path):
     reid_layouts.write_msmt17(tmp_path, 'V1')
     with pytest.raises(FileNotFoundError, match='mask_train_v2 is missing'):

@@ -54,6 +54,7 @@ class Record(Hook):
                 images=[int(x) for x in data_batch['inputs']],
                 lr=runner.optim_wrapper.get_lr()['lr'][0],
                 ratio=model.loss_module.ratio,
+                draw=torch.rand(()).item(),
             )
         )
 
@@ -143,6 +144,7 @@ def test_middle_of_an_epoch_goes_on_by_the_share_of_images(tmp_path, change, cap
     for mine, other in zip(resumed, expected, strict=True):
         assert mine['images'] == other['images'] and mine['iter'] == other['iter']
         assert mine['lr'] == pytest.approx(other['lr'], rel=1e-9)
+        assert mine['draw'] == other['draw']  # each iteration draws random numbers of its own
 
 
 def test_checkpoint_of_stock_mmengine(tmp_path):
