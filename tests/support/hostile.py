@@ -29,8 +29,13 @@ def allowed(*types):
     """Allow checkpoints to hold these types, by what the error advises to."""
     before = dict(safe_load.CHECKPOINT_TYPES)
     if safe_load.TORCH_RESTRICTS:
-        with torch.serialization.safe_globals(types):
+        names = torch.serialization.get_safe_globals()
+        torch.serialization.add_safe_globals(list(types))
+        try:
             yield
+        finally:  # of what others have added meanwhile, too
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(names)
         return
     safe_load.CHECKPOINT_TYPES.update({f'{t.__module__}.{t.__qualname__}': t for t in types})
     try:
