@@ -34,21 +34,17 @@ def check_number(
         raise ValueError(f'Expected `{name}` to be in {bounds}, but got {value}')
 
 
-def check_int(name: str, value: object, *, low: int) -> None:
-    """Raise unless ``value`` is an int of at least ``low``.
+def check_int(name: str, value: object, low: int, high: float = math.inf) -> None:
+    """Raise a ValueError unless ``value`` is an int in [low, high].
 
     Args:
         name (str): The argument, for the error.
         value (object): Its value.
         low (int): The least value.
-
-    Raises:
-        TypeError: If ``value`` is not an int.
-        ValueError: If ``value`` is below ``low``.
+        high (float): The greatest value. Defaults to math.inf.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f'Expected `{name}` to be an int, but got {value!r}')
-    check_number(name, value, low=low)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f'Expected `{name}` to be an int in [{low}, {high}], but got {value!r}')
 
 
 def check_choice(name: str, value: object, choices: Collection) -> None:

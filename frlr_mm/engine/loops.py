@@ -105,7 +105,6 @@ class _Schedules(Hook):
             schedule.load_state_dict(copy.deepcopy(state))
         with warnings.catch_warnings():
             # Of a step of the schedule before one of the optimizer.
-            warnings.filterwarnings('ignore', message='.*lr_scheduler.step.*')
             warnings.filterwarnings('ignore', message='.*scheduler.step.*')
             for epoch in range(epochs + 1):
                 for _ in range(length if epoch < epochs else rest):

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 from rich.progress import Progress
 
+from ..._checks import check_int
 from ...engine.files import replacing
 from ._drawing import FONT_SIZE, IMAGE_SIZE, render_glyph
 from ._faces import FACES, builtin_font, glyph_characters
@@ -258,13 +258,3 @@ class BaseGlyphDataset(BaseDataset):
         if self._own_fonts is None:
             return self.seed, self.stream, index
         return self.seed, _OWN_FONTS_STREAM + self.stream, int(font.sha256[:16], 16)
-
-
-def check_int(name: str, value: Any, low: int, high: float = math.inf) -> None:
-    """Raise unless an argument is an int in a range.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f'Expected `{name}` to be an int in [{low}, {high}], but got {value!r}')

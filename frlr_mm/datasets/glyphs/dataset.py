@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
+from ..._checks import check_int
 from ._attributes import ATTRIBUTE_SPLITS, attribute_names, attribute_split, attribute_types
 from ._faces import TEST_FACES, TRAIN_FACES
-from .base import BaseGlyphDataset, check_int
+from .base import BaseGlyphDataset
 
 # The classes of the built-in characters that the published results are of.
 _NUM_CLASSES = 1000
