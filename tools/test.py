@@ -29,6 +29,7 @@ def main() -> None:
         metrics = runner.test()
         if args.out and args.out_item == 'metrics' and is_main_process():
             mmengine.dump(metrics, args.out)
+    del runner
     leave_process_group()
 
 

@@ -19,6 +19,7 @@ def main() -> None:
         runner = build_run(stock, args, training=True)
     with one_line_errors(runner.work_dir):
         runner.train()
+    del runner
     leave_process_group()
 
 

@@ -7,6 +7,7 @@ import argparse
 import atexit
 import difflib
 import errno
+import gc
 import importlib.util
 import inspect
 import logging
@@ -343,10 +344,14 @@ def _resolve_resume(cfg: Config) -> None:
 
 
 def leave_process_group() -> None:
-    """End what the processes of a run share, once it is done.
+    """End what the processes of a run share, its threads included, once the run is done.
 
-    Left to the interpreter's exit, the threads of a process group may still run when their owner
-    goes, and the process aborts after all its work.
+    The caller lets go of the runner before, since a process group lives as long as a model that
+    is wrapped in DistributedDataParallel. Threads that are left to the interpreter's exit may
+    release a tensor once Python takes no thread any more, and the process aborts after all its
+    work.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
+        # Runners, loops and hooks refer to each other.
+        gc.collect()

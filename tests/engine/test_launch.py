@@ -1,10 +1,14 @@
-"""What is refused before a run on several processes starts."""
+"""What is refused before a run on several processes starts, and what is left of one."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+import torch.distributed as dist
 from mmpretrain.registry import MODELS
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from frlr_mm.engine import launch
 
@@ -42,3 +46,20 @@ def test_tasks_that_a_rank_may_lack():
 )
 def test_what_trains_rightly_is_let_through(world_size, head):
     launch._refuse_tasks_without_labels(make_runner(world_size, head))
+
+
+def test_threads_of_the_process_group_end(tmp_path):
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    # As mmengine does: the runner holds loops and hooks that hold the runner.
+    runner = SimpleNamespace(model=DistributedDataParallel(nn.Linear(2, 2)))
+    runner.loop = SimpleNamespace(runner=runner)
+    runner.model(torch.ones(1, 2)).sum().backward()
+    assert 'pt_gloo_runloop' in names_of_threads()
+    del runner
+    launch.leave_process_group()
+    # One that releases a tensor while Python ends would abort the process.
+    assert 'pt_gloo_runloop' not in names_of_threads()
+
+
+def names_of_threads():
+    return {path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')}
