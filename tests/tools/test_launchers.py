@@ -39,7 +39,7 @@ def run_script(tmp_path):
     kill_marked('FRLR_TEST_MARK', mark)  # where the time was not enough
 
 
-def test_two_cpu_processes_train_resume_and_test(run_script, tmp_path):
+def test_two_cpu_processes_train_resume_and_test(run_script, run_tool, tmp_path):
     small = options(SMALL_GLYPHS)
     result = run_script(
         'dist_train.sh', GLYPHS, 2, '--work-dir', 'run', *small, 'train_cfg.max_epochs=1'
@@ -65,18 +65,19 @@ def test_two_cpu_processes_train_resume_and_test(run_script, tmp_path):
 
     # Not compared with the validation of the training: there, as ever with mmengine, each process
     # evaluates with its own running statistics.
-    top1 = []
-    for processes in (1, 2):
-        out = ('--out', f'metrics{processes}.json', '--out-item', 'metrics')
-        result = run_script(
-            'dist_test.sh', GLYPHS, 'run/epoch_2.pth', processes, '--work-dir', 'run', *out, *small
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
-        output = result.stdout + result.stderr
-        metrics = json.loads((tmp_path / out[1]).read_text())
-        assert f'{metrics["accuracy/top1"]:.4f}' in output
-        top1 += re.findall(r'Epoch\(test\).*accuracy/top1: ([\d.]+)', output)
-    assert len(top1) == 2 and top1[0] == top1[1]
+    out = ('--out', 'metrics.json', '--out-item', 'metrics')
+    args = (GLYPHS, 'run/epoch_2.pth', '--work-dir', 'run', *out, *small)
+    result = run_script('dist_test.sh', *args[:2], 2, *args[2:])
+    assert result.returncode == 0, result.stderr[-3000:]
+    status, one_process = run_tool('test.py', *args[:4], *small)
+    assert status == 0, one_process[-3000:]
+    top1 = [
+        re.findall(r'Epoch\(test\).*accuracy/top1: ([\d.]+)', output)
+        for output in (result.stdout + result.stderr, one_process)
+    ]
+    assert len(top1[0]) == 1 and top1[0] == top1[1]
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert f'{metrics["accuracy/top1"]:.4f}' == top1[0][0]
 
 
 @pytest.mark.parametrize(
