@@ -25,7 +25,6 @@ ANALYZE: Table = {
     'label_frequency': ('analysis/label_frequency.py', 'print how often each label occurs'),
     'plot_losses': ('analysis/plot_losses.py', 'draw the losses and their gradients'),
     'rank_list': ('analysis/rank_list.py', 'draw queries with what a checkpoint finds'),
-    'results_table': ('analysis/results_table.py', 'write the tables of results into pages'),
 }
 
 
