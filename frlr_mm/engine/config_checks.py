@@ -132,7 +132,7 @@ def _describe_misspelling(cfg: Config, error: Exception) -> str | None:
         if unknown and unknown[2] in node:
             kind = _find_class(node.get('type'))
             if kind is not None and unknown[1] in [each.__name__ for each in kind.__mro__]:
-                hint = _did_you_mean(unknown[2], _arguments(kind) - node.keys())
+                hint = _did_you_mean(unknown[2], _arguments(kind))
                 return f'{path}.{unknown[2]}: {kind.__name__} has no such argument{hint}'
         if unregistered and _name(node.get('type')) == unregistered[1].rpartition('.')[2]:
             names: set[str] = set()

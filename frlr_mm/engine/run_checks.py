@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmpretrain.models import (
     AsymmetricLoss,
     CrossEntropyLoss,
+    CSRAClsHead,
     FocalLoss,
     MultiTaskHead,
 )
@@ -137,6 +138,8 @@ def find_num_outputs(model: nn.Module) -> int | None:
     head: Any = getattr(model, 'head', None)
     if isinstance(head, MultiTaskHead):
         return None
+    if isinstance(head, CSRAClsHead):
+        return head.csra_heads[0].head.out_channels
     number = getattr(head, 'num_classes', None)
     if isinstance(number, int):
         return number
