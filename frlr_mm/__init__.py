@@ -18,16 +18,18 @@ __version__ = '0.1.0'
 
 __all__ = ['__version__']
 
-# What serves any code on torch.
-_STANDS_ALONE = ('functional', 'reporting', '_checks')
+# What serves any code on torch, and the console command, which registers if its command does.
+_STANDS_ALONE = ('functional', 'reporting', '_checks', 'cli')
 
 
 def _is_imported_for(names: tuple[str, ...]) -> bool:
     """Tell whether an import of one of the modules in ``names`` is what imports this package.
 
     Python imports a package before its modules and does not say for which: only the frames of the
-    import itself know.
+    import itself know. While ``python -m`` looks for its module, it is the first argument.
     """
+    if getattr(sys, 'argv', [])[:1] == ['-m']:
+        return True
     frame = sys._getframe(2)
     while frame.f_code.co_filename.startswith('<frozen importlib'):
         package, _, module = str(frame.f_locals.get('name')).partition('.')

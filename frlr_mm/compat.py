@@ -15,6 +15,7 @@ import warnings
 from typing import Any
 
 import mmengine.config.config
+import mmengine.config.utils
 import mmengine.fileio.io
 import mmengine.hub.hub
 import mmengine.runner.checkpoint
@@ -27,12 +28,14 @@ from mmengine.logging import print_log
 
 from .engine import safe_load
 from .engine.checkpoints import AtomicLocalBackend
+from .engine.files import shipped_folder
 
 
 def apply() -> None:
     """Mend what can be mended once for the process."""
     _ignore_known_warnings()
     _find_packages_without_pkg_resources()
+    _find_own_configs()
     _allow_checkpoint_types()
     _keep_checkpoints_from_running_code()
     _drop_code_and_explain_refusals()
@@ -99,6 +102,44 @@ def _get_installed_path(package: str) -> str:
     if spec is None or spec.origin is None:
         raise RuntimeError(f'{package} has no module with a path')
     return os.path.dirname(spec.origin)
+
+
+def _find_own_configs() -> None:
+    """Let ``frlr_mm::...`` name a recipe of this package, as ``mmpretrain::...`` one of the stock.
+
+    mmengine has a fixed list of packages, and looks for configs in ``.mim`` alone, which a clone
+    has not. What it inherits from another package it builds in that package's scope; this one has
+    none, and its recipes are built in mmpretrain's. Can go when mmengine asks the package.
+    """
+    original = mmengine.config.config.Config._get_cfg_path
+    if hasattr(original, '__wrapped__'):
+        return
+    mmengine.config.utils.MODULE2PACKAGE.setdefault('frlr_mm', 'frlr_mm')
+
+    @functools.wraps(original)
+    def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        package, _, name = cfg_path.partition('::')
+        if package != 'frlr_mm':
+            return original(cfg_path, filename)
+        return _find_own_config(name), None
+
+    mmengine.config.config.Config._get_cfg_path = staticmethod(get_cfg_path)
+    of_hub = mmengine.hub.hub._get_cfg_metainfo
+
+    @functools.wraps(of_hub)
+    def get_cfg_metainfo(package_path: str, cfg_path: str) -> dict:
+        if os.path.realpath(package_path) != os.path.dirname(os.path.realpath(__file__)):
+            return of_hub(package_path, cfg_path)
+        return dict(Config=_find_own_config(cfg_path))  # an absolute path is joined to as it is
+
+    mmengine.hub.hub._get_cfg_metainfo = get_cfg_metainfo
+
+
+def _find_own_config(name: str) -> str:
+    path = shipped_folder() / 'configs' / name
+    if not path.is_file():
+        raise FileNotFoundError(f'config not found: frlr_mm::{name}')
+    return str(path)
 
 
 def _allow_checkpoint_types() -> None:

@@ -1,22 +1,25 @@
 import importlib.metadata
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import mmengine.utils.package_utils
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.runner import CheckpointLoader
 from mmpretrain.models import RandomBatchAugment
 
 from frlr_mm import compat
 from frlr_mm.engine import safe_load
 from tests.support.hostile import allowed
+from tests.support.recipes import ROOT
 
 
 def test_stock_configs_are_found_without_pkg_resources(tmp_path, monkeypatch):
@@ -96,3 +99,28 @@ def test_unknown_labels_stay_unknown_in_mixed_images(kind):
         torch.randn(4, 3, 16, 16), label
     )
     assert torch.equal(alone, label.float())
+
+
+OWN = 'frlr_mm::glyphs/resnet18_b128-hslr_glyphs.py'
+
+
+def test_own_recipes_have_a_name(tmp_path, monkeypatch):
+    """In `_base_` and in mmengine's hub, from a clone and from a wheel."""
+    expected = Config.fromfile(ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py').to_dict()
+    config = tmp_path / 'mine.py'
+    config.write_text(f'_base_ = {OWN!r}\n')
+    wheel = tmp_path / 'frlr_mm/.mim'
+    for folder in (ROOT, wheel):
+        if folder == wheel:
+            shutil.copytree(ROOT / 'configs', wheel / 'configs')
+        monkeypatch.setattr(compat, 'shipped_folder', lambda folder=folder: folder)
+        assert Config.fromfile(config).to_dict() == expected
+        assert get_config(OWN).to_dict() == expected
+        assert Path(get_config(OWN).filename).is_relative_to(folder)
+
+
+def test_own_recipe_that_is_not_there(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'frlr_mm::glyphs/nothing.py'\n")
+    with pytest.raises(FileNotFoundError, match='config not found: frlr_mm::glyphs/nothing.py'):
+        Config.fromfile(config)

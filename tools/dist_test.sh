@@ -12,6 +12,11 @@ CONFIG=$1
 CHECKPOINT=$2
 GPUS=$3
 
+# torchrun prints a page of its own after the line by which a process says what is wrong.
+FRLR_ERROR_FILE=$(mktemp)
+export FRLR_ERROR_FILE
+trap 'rm -f "$FRLR_ERROR_FILE"' EXIT
+
 PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" \
 python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
@@ -19,4 +24,8 @@ python -m torch.distributed.run \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
     --nproc_per_node="$GPUS" \
-    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
+    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}" || {
+    status=$?
+    cat "$FRLR_ERROR_FILE" >&2
+    exit $status
+}

@@ -35,9 +35,18 @@ else
     )
 fi
 
+# torchrun prints a page of its own after the line by which a process says what is wrong.
+FRLR_ERROR_FILE=$(mktemp)
+export FRLR_ERROR_FILE
+trap 'rm -f "$FRLR_ERROR_FILE"' EXIT
+
 PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" \
 python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     "${RENDEZVOUS[@]}" \
     --nproc_per_node="$GPUS" \
-    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "${@:3}"
+    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "${@:3}" || {
+    status=$?
+    cat "$FRLR_ERROR_FILE" >&2
+    exit $status
+}

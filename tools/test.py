@@ -4,19 +4,21 @@ import mmengine
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 
-from frlr_mm.engine.launch import (
-    build_run,
-    check_checkpoint,
-    leave_process_group,
-    load_stock_tool,
-    one_line_errors,
-)
+from frlr_mm.engine.command_line import check_checkpoint, load_stock_tool
+from frlr_mm.engine.launch import build_run, leave_process_group, one_line_errors
+
+OPTIONS = {
+    '--allow-mismatch': dict(
+        action='store_true',
+        help='test a checkpoint whose classifier, or half of whose parameters, do not fit',
+    )
+}
 
 
 def main() -> None:
     """Read the command line, build the run, test, write what was asked for."""
     with one_line_errors():
-        stock = load_stock_tool('test')
+        stock = load_stock_tool('test', OPTIONS)
         args = stock.parse_args()
         if args.out is None and args.out_item is not None:
             raise ValueError('--out-item needs --out, the file to write')

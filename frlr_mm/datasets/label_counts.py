@@ -101,12 +101,12 @@ def count_labels(dataset: Any, num_classes: int, task: str | None = None) -> Lab
         elif isinstance(label, (int, np.integer)):
             # Most data sets have single labels, and ImageNet-21k has 14 million of them.
             if not 0 <= label < num_classes:
-                raise ValueError(_out_of_range(i, name, num_classes, label))
+                raise ValueError(_out_of_range(i, info, name, num_classes, label))
             positive[label] += 1
         elif label is not None and not isinstance(label, dict):
             indices = np.atleast_1d(label).astype(np.int64)
             if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
-                raise ValueError(_out_of_range(i, name, num_classes, label))
+                raise ValueError(_out_of_range(i, info, name, num_classes, label))
             positive[indices] += 1
         elif task is not None:
             unknown += 1
@@ -123,8 +123,9 @@ def _of_task(labels: Any, task: str) -> Any:
     return labels.get(task) if isinstance(labels, dict) else None
 
 
-def _out_of_range(index: int, name: str, num_classes: int, label: Any) -> str:
+def _out_of_range(index: int, info: dict, name: str, num_classes: int, label: Any) -> str:
+    path = f', {info["img_path"]},' if info.get('img_path') else ''
     return (
-        f'Expected `gt_label` of image {index} of {name} to be in [0, {num_classes}), '
-        f'but got {label}'
+        f'Expected `gt_label` of image {index}{path} of {name} to be in [0, {num_classes}), the '
+        f'range of `num_classes`, but got {label}'
     )

@@ -30,3 +30,10 @@ def replacing(path: str | os.PathLike, writer: str | None = None) -> Iterator[Pa
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def shipped_folder() -> Path:
+    """Return the folder of ``configs`` and ``tools``: ``.mim`` of a wheel, else the clone."""
+    package = Path(__file__).resolve().parents[1]
+    mim = package / '.mim'
+    return mim if mim.is_dir() else package.parent

@@ -5,26 +5,24 @@ from .. import registration  # noqa: F401 (first: it says what is missing, and m
 # isort: split
 import argparse
 import atexit
-import difflib
 import errno
 import gc
-import importlib.util
-import inspect
+import json
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-import mmpretrain
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -35,23 +33,25 @@ from ..compat import ignore_known_log_lines
 from ..datasets.transforms import UnreadableImageError
 from ..models.losses import FocusRectifiedLoss
 from .checkpoints import find_damage, find_latest_whole_checkpoint, read_meta
+from .command_line import check_cfg_options, read_config
+from .config_checks import (
+    check_files,
+    describe_finished,
+    describe_unreadable_image,
+    explained,
+    uses_plugin,
+)
+from .convert import add_custom_import, convert, converted_name
 from .cpu import adapt_config_to_cpu
 from .hooks.finite_loss_hook import NonFiniteLossError
 from .hooks.unreadable_images_hook import RECORD
+from .run_checks import (
+    CheckpointFitHook,
+    CheckpointMisfitError,
+    LabelRangeError,
+    TrainingChecksHook,
+)
 
-# Top-level fields that mmengine and the stock command lines read, besides Runner's arguments.
-_FURTHER_FIELDS = {
-    'activation_checkpointing',
-    'compile',
-    'custom_imports',
-    'efficient_conv_bn_eval',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'runner_type',
-    'sync_bn',
-    'tta_model',
-    'tta_pipeline',
-}
 # In default_hooks, where `--cfg-options default_hooks.finite_loss=None` turns one off.
 _FAULT_HOOKS = dict(
     preemption=dict(type='PreemptionHook'),
@@ -69,8 +69,14 @@ _CONFIG_ERRORS = (
     AssertionError,
     ConfigParsingError,
 )
-# What ends a run that is under way and is not a bug: a refused checkpoint, a loss, an image.
-_RUN_ERRORS = (pickle.UnpicklingError, NonFiniteLossError, UnreadableImageError)
+# What ends a run that is under way and is not a bug: a checkpoint, a loss, an image, a label.
+_RUN_ERRORS = (
+    pickle.UnpicklingError,
+    NonFiniteLossError,
+    UnreadableImageError,
+    LabelRangeError,
+    CheckpointMisfitError,
+)
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _IMAGE_ERROR = f'{UnreadableImageError.__module__}.{UnreadableImageError.__qualname__}'
 
@@ -91,11 +97,23 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (*_CONFIG_ERRORS, *_RUN_ERRORS, AttributeError) as error:
+    except Exception as error:
         line = _describe_error(error, work_dir)
         if line is None or os.environ.get('FRLR_TRACEBACK') == '1':
             raise
-        sys.exit(f'{Path(sys.argv[0]).name}: error: {line}')
+        line = f'{Path(sys.argv[0]).name}: error: {line}'
+        _tell_launcher(line)
+        sys.exit(line)
+
+
+def _tell_launcher(line: str) -> None:
+    """Leave an error where the launcher of several processes looks for it, to print it last."""
+    for variable, text in (
+        ('TORCHELASTIC_ERROR_FILE', json.dumps(dict(message=line, timestamp=int(time.time())))),
+        ('FRLR_ERROR_FILE', f'{line}\n'),  # tools/dist_*.sh
+    ):
+        if os.environ.get(variable):
+            Path(os.environ[variable]).write_text(text)
 
 
 def _describe_error(error: Exception, work_dir: str | None) -> str | None:
@@ -108,6 +126,9 @@ def _describe_error(error: Exception, work_dir: str | None) -> str | None:
             return None
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         return (' '.join(str(text).split()) or type(error).__name__) + hint
+    line = describe_unreadable_image(error)
+    if line is not None:
+        return line + hint
     if isinstance(error, OSError):
         if error.errno not in _STORAGE_ERRORS:
             return None
@@ -130,50 +151,11 @@ def _is_before_first_step(error: Exception) -> bool:
     )
 
 
-def load_stock_tool(name: str) -> ModuleType:
-    """Load a command line of mmpretrain, so that its options and their meaning stay its own.
-
-    Args:
-        name (str): 'train' or 'test'.
-
-    Returns:
-        ModuleType: With ``parse_args`` and ``merge_args``.
-
-    Raises:
-        FileNotFoundError: If mmpretrain was installed without its tools.
-    """
-    path = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / f'{name}.py'
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing: reinstall mmpretrain with pip or mim')
-    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', path)
-    assert spec is not None and spec.loader is not None, 'a .py file always has a loader'
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    tool.DictAction = _CheckedDictAction  # type: ignore[attr-defined]
-    return tool
-
-
-class _CheckedDictAction(DictAction):
-    """``--cfg-options`` that names a pair without '=' in place of a traceback."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: list[str],
-        option_string: str | None = None,
-    ) -> None:
-        for pair in values:
-            if '=' not in pair:
-                parser.error(f'argument {option_string}: expected KEY=VALUE, but got {pair!r}')
-        super().__call__(parser, namespace, values, option_string)
-
-
 def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Runner:
     """Read the config of a run, change it in this order, and build its runner.
 
     Args:
-        stock (ModuleType): From :func:`load_stock_tool`.
+        stock (ModuleType): From :func:`~frlr_mm.engine.command_line.load_stock_tool`.
         args (argparse.Namespace): What its ``parse_args`` returned.
         training (bool): Whether the run trains.
 
@@ -189,19 +171,56 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     check_cfg_options(cfg, args.cfg_options or {})
     if training:
         cfg.default_hooks = _FAULT_HOOKS | (cfg.get('default_hooks') or {})
+    loss = getattr(args, 'loss', None)
+    if args.work_dir is None and cfg.get('work_dir') is None:
+        name = Path(converted_name(cfg.filename, loss) if loss else cfg.filename).stem
+        args.work_dir = os.path.join('./work_dirs', name)
     cfg = stock.merge_args(cfg, args)
+    cfg, lines = convert(cfg, loss) if loss else (cfg, [])
     adapt_config_to_cpu(cfg)
+    plugin_type = uses_plugin(cfg) if training and add_custom_import(cfg) else None
     if training:
         _seed_by_iteration(cfg)
         _record_unreadable_images(cfg)
         _keep_two_checkpoints(cfg)
         _resolve_resume(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    ignore_known_log_lines(runner.logger)
+        check_files(cfg)
+        _end_where_finished(cfg)
+    with explained(cfg):
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        ignore_known_log_lines(runner.logger)
+        if training:
+            _refuse_tasks_without_labels(runner)
+        _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
     if training:
-        _refuse_tasks_without_labels(runner)
-    _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
+        runner.register_hook(TrainingChecksHook())
+    elif not getattr(args, 'allow_mismatch', False):
+        runner.register_hook(CheckpointFitHook())
+    if loss:
+        _keep_seed(runner)
+        runner.logger.info(
+            '\n'.join([f'--loss {loss} changes these lines of the config:', *lines])
+        )
+    if plugin_type:
+        runner.logger.warning(
+            f'The config uses {plugin_type} without custom_imports = dict(imports=["frlr_mm"]): '
+            f'added in {runner.work_dir}, add it to yours for other tools'
+        )
     return runner
+
+
+def _end_where_finished(cfg: Config) -> None:
+    line = describe_finished(cfg)
+    if line is not None:
+        leave_process_group()
+        print(line)
+        sys.exit(0)
+
+
+def _keep_seed(runner: Runner) -> None:
+    """Write the seed that was drawn into the config, so that this alone repeats the run."""
+    runner.cfg.randomness = dict(runner.cfg.get('randomness') or {}) | dict(seed=runner.seed)
+    runner.dump_config()
 
 
 def _refuse_tasks_without_labels(runner: Runner) -> None:
@@ -215,48 +234,14 @@ def _refuse_tasks_without_labels(runner: Runner) -> None:
     for module in runner.model.modules():
         tasks = module.task_heads.items() if isinstance(module, MultiTaskHead) else ()
         for name, head in tasks:
-            loss = getattr(head, 'loss_module', None)
-            if isinstance(head, MultiLabelClsHead) and isinstance(loss, FocusRectifiedLoss):
+            loss = next((m for m in head.modules() if isinstance(m, FocusRectifiedLoss)), None)
+            if isinstance(head, MultiLabelClsHead) and loss is not None:
                 raise ValueError(
                     f'Expected one process where MultiTaskHead trains the multi-label task '
                     f'{name!r} with {type(loss).__name__}, whose normalisers every rank has to '
                     f'add up in each iteration, but got {runner.world_size}: take stock '
                     'CrossEntropyLoss(use_sigmoid=True) for that task, or one process'
                 )
-
-
-def read_config(path: str) -> Config:
-    """Read a config.
-
-    Args:
-        path (str): Its file.
-
-    Returns:
-        Config: What is in it.
-
-    Raises:
-        FileNotFoundError: If it or one of its bases does not exist.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'config not found: {path}')
-    return Config.fromfile(path)
-
-
-def check_checkpoint(path: str) -> None:
-    """Raise a FileNotFoundError unless ``path`` is a file or names another storage (http...)."""
-    if '://' not in path and not os.path.isfile(path):
-        raise FileNotFoundError(f'checkpoint not found: {path}')
-
-
-def check_cfg_options(cfg: Config, options: dict) -> None:
-    """Raise a KeyError where an option's first name is unknown: mmengine would ignore it."""
-    known = set(cfg) | set(inspect.signature(Runner).parameters) | _FURTHER_FIELDS
-    for key in options:
-        field = key.split('.')[0]
-        if field not in known:
-            close = difflib.get_close_matches(field, known, n=1)
-            hint = f'; did you mean {close[0]!r}?' if close else ''
-            raise KeyError(f'--cfg-options {key}: the config has no field {field!r}{hint}')
 
 
 def _seed_by_iteration(cfg: Config) -> None:

@@ -2,6 +2,7 @@
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .heads import BNNeckHead, FusedLinearClsHead
+from .label_smooth_loss import LabelSmoothFRLRLoss
 from .losses import HSLRLoss, SSLRLoss
 
-__all__ = ['BNNeckHead', 'FusedLinearClsHead', 'HSLRLoss', 'SSLRLoss']
+__all__ = ['BNNeckHead', 'FusedLinearClsHead', 'HSLRLoss', 'LabelSmoothFRLRLoss', 'SSLRLoss']

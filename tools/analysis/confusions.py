@@ -23,8 +23,9 @@ from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
 from frlr_mm._checks import check_number
+from frlr_mm.engine.command_line import check_cfg_options, check_checkpoint
 from frlr_mm.engine.files import replacing
-from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
+from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.functional import num_selected
 from frlr_mm.reporting.figures import figure_files, read_image, save_figure
 from frlr_mm.reporting.tables import markdown_table

@@ -16,7 +16,8 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 from mmpretrain import get_model
 
-from frlr_mm.engine.launch import check_cfg_options, check_checkpoint, one_line_errors
+from frlr_mm.engine.command_line import check_cfg_options, check_checkpoint
+from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
 from frlr_mm.evaluation.retrieval import Embeddings, rank_gallery
 from frlr_mm.reporting.figures import figure_files, read_image, save_figure

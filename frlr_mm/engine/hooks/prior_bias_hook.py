@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpretrain.models import MultiTaskHead
+from mmpretrain.models import ClsHead, MultiLabelClsHead, MultiTaskHead
 from torch import nn
 
 from frlr_mm.datasets.label_counts import count_labels
@@ -39,7 +39,9 @@ class PriorBiasHook(Hook):
     C classes, it is :math:`-\log(C - 1)`. The weights stay as they are.
 
     A head may have two classifiers side by side, as those of DeiT, Conformer and LeViT have, or
-    one per task; hidden layers are left alone. The log names each bias that is set.
+    one per task; hidden layers are left alone. Where the head holds no layer, as in VGG and
+    InceptionV3, the classifier is the last layer of the backbone. The log names each bias that is
+    set.
 
     A classifier that comes from a checkpoint, by ``load_from`` or ``resume``, keeps its bias.
     Weights for the backbone alone do not touch the classifier, which then starts from the prior.
@@ -77,7 +79,8 @@ class PriorBiasHook(Hook):
         for task, classifiers in find_classifiers(model):
             num_classes = next(iter(classifiers.values())).numel()
             if task is None:
-                self._check_num_classes(model, dataset, num_classes)
+                hint = ', or PriorBiasHook(allow_unused=True)'
+                check_num_classes(model, dataset, num_classes, self.allow_unused, hint)
             missing = {}
             for name, bias in classifiers.items():
                 if self._loaded.get(name) == bias.shape:
@@ -88,7 +91,7 @@ class PriorBiasHook(Hook):
                     missing[name] = bias
             if not missing:
                 continue
-            _refuse_pretrained(model)
+            _refuse_pretrained(model, next(iter(missing)).split('.')[0])
             counts = count_labels(dataset, num_classes, task)
             prior = counts.prior()
             log_odds = torch.from_numpy(np.log(prior) - np.log1p(-prior))
@@ -101,30 +104,45 @@ class PriorBiasHook(Hook):
                 f'(mean {prior.mean():.3g})'
             )
 
-    def _check_num_classes(self, model: nn.Module, dataset: Any, num_classes: int) -> None:
-        classes = getattr(dataset, 'metainfo', {}).get('classes')
-        if classes is not None and (
-            len(classes) > num_classes or (len(classes) < num_classes and not self.allow_unused)
-        ):
-            hint = '' if len(classes) > num_classes else ', or PriorBiasHook(allow_unused=True)'
-            raise ValueError(
-                f'Expected `model.head.num_classes` to be {len(classes)}, the number of classes '
-                f'of {type(dataset).__name__}{hint}, but got {num_classes}'
-            )
-        preprocessor: Any = getattr(model, 'data_preprocessor', None)
-        # Without dense targets, which mixup and cutmix need, it makes no use of the number.
-        if getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes not in (
-            None,
-            num_classes,
-        ):
-            raise ValueError(
-                f'Expected `data_preprocessor.num_classes` to be {num_classes}, the number of '
-                f'outputs of the classifier, but got {preprocessor.num_classes}'
-            )
+
+def check_num_classes(
+    model: nn.Module, dataset: Any, num_classes: int, allow_unused: bool = False, hint: str = ''
+) -> None:
+    """Raise unless classifier, data set and preprocessor agree about the number of classes.
+
+    Args:
+        model (nn.Module): The model, not wrapped.
+        dataset (Dataset): Its training data; the classes are those of its ``metainfo``, if any.
+        num_classes (int): The number of outputs of the classifier.
+        allow_unused (bool): Whether there may be more outputs than classes. Defaults to False.
+        hint (str): What the error names besides, where there are more. Defaults to ''.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    if classes is not None and (
+        len(classes) > num_classes or (len(classes) < num_classes and not allow_unused)
+    ):
+        hint = '' if len(classes) > num_classes else hint
+        raise ValueError(
+            f'Expected `model.head.num_classes` to be {len(classes)}, the number of classes '
+            f'of {type(dataset).__name__}{hint}, but got {num_classes}'
+        )
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
+    # Without dense targets, which mixup and cutmix need, it makes no use of the number.
+    if getattr(preprocessor, 'to_onehot', False) and preprocessor.num_classes not in (
+        None,
+        num_classes,
+    ):
+        raise ValueError(
+            f'Expected `data_preprocessor.num_classes` to be {num_classes}, the number of '
+            f'outputs of the classifier, but got {preprocessor.num_classes}'
+        )
 
 
 def find_classifiers(model: nn.Module) -> Iterator[tuple[str | None, dict[str, nn.Parameter]]]:
-    """Find the linear classifiers of a model's head.
+    """Find the linear classifiers of a model's head, or that of a backbone with one.
 
     Args:
         model (nn.Module): The model, not wrapped.
@@ -145,8 +163,32 @@ def find_classifiers(model: nn.Module) -> Iterator[tuple[str | None, dict[str, n
     if isinstance(head, MultiTaskHead):
         for task, sub_head in head.task_heads.items():
             yield task, _find_biases(sub_head, f'head.task_heads.{task}')
+    elif type(head) in (ClsHead, MultiLabelClsHead):  # they hold no layer
+        yield None, _find_bias_of_backbone(model)
     else:
         yield None, _find_biases(head, 'head')
+
+
+def _find_bias_of_backbone(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the bias of the last linear layer, which makes the logits."""
+    backbone: Any = getattr(model, 'backbone', nn.Identity())
+    named = backbone.named_modules()
+    if not hasattr(backbone, 'num_classes'):  # InceptionV3: not a layer deep inside
+        named = backbone.named_children()
+    layers = [(name, layer) for name, layer in named if isinstance(layer, nn.Linear)]
+    out_features = layers[-1][1].out_features if layers else None
+    if (
+        not layers
+        or layers[-1][1].bias is None
+        or getattr(backbone, 'num_classes', out_features) != out_features
+    ):
+        raise ValueError(
+            'Expected `model.head` to have a linear classifier with a bias for PriorBiasHook, or '
+            'the backbone to end with one of its `num_classes`, but the head has no linear layer '
+            f'({type(model.head).__name__}), nor is there one in {type(backbone).__name__}'
+        )
+    name, layer = layers[-1]
+    return {f'backbone.{name}.bias': layer.bias}
 
 
 def _find_biases(head: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
@@ -188,9 +230,10 @@ def _find_biases(head: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
     return biases
 
 
-def _refuse_pretrained(model: nn.Module) -> None:
+def _refuse_pretrained(model: nn.Module, part: str) -> None:
+    """Refuse a checkpoint that the part with the classifier, or the whole model, starts from."""
     for name, module in model.named_modules():
-        if name and name.split('.')[0] != 'head':  # a backbone may start from a checkpoint
+        if name and name.split('.')[0] != part:  # a backbone may start from a checkpoint
             continue
         owner = '.'.join(filter(None, ('model', name)))
         init_cfg = getattr(module, 'init_cfg', None) or []

@@ -1,0 +1,208 @@
+"""Hooks that a run is checked by where it starts: classes, bias, ratio, labels, checkpoint.
+
+They are not part of any config: :func:`frlr_mm.engine.launch.build_run` adds them.
+"""
+
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.models import (
+    AsymmetricLoss,
+    CrossEntropyLoss,
+    CSRAClsHead,
+    FocalLoss,
+    MultiTaskHead,
+)
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from ..functional._select import num_selected
+from ..models.losses import FocusRectifiedLoss, HSLRLoss
+from .hooks.focus_annealing_hook import FocusAnnealingHook
+from .hooks.prior_bias_hook import PriorBiasHook, check_num_classes, find_classifiers
+
+# From how many classes on sigmoids that start at 1 / 2 and a single class selected are warned of.
+_MANY_CLASSES = 20
+_ENOUGH_CLASSES = 100
+# Recipes for these have more outputs than there are classes.
+_UNUSED_OUTPUTS = ('ImageNet21k',)
+
+
+class LabelRangeError(ValueError):
+    """A label of a training image does not fit the classifier."""
+
+
+class CheckpointMisfitError(ValueError):
+    """A checkpoint to test is of another model."""
+
+
+class TrainingChecksHook(Hook):
+    """Checks the start of training, and the labels of each batch before they reach the device."""
+
+    priority = 'LOWEST'  # after PriorBiasHook
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare the number of outputs with the data; warn of a poor start."""
+        model = _unwrapped(runner.model)
+        self.num_outputs = find_num_outputs(model)
+        self.dataset = runner.train_dataloader.dataset
+        hooks = runner.hooks
+        if self.num_outputs and not any(isinstance(hook, PriorBiasHook) for hook in hooks):
+            check_num_classes(
+                model,
+                self.dataset,
+                self.num_outputs,
+                allow_unused=type(self.dataset).__name__ in _UNUSED_OUTPUTS,
+            )
+        if not runner._resume:
+            _warn_of_bias(runner, model)
+        _warn_of_ratio(runner, model, self.num_outputs)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Find a label that no output stands for, where it is still on the CPU."""
+        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+        if not self.num_outputs or not samples or not isinstance(samples[0], DataSample):
+            return
+        labels = [sample.gt_label for sample in samples if 'gt_label' in sample]
+        if labels:
+            joined = torch.cat(labels)
+            # One look at all of them; which it was is looked for only if there is one.
+            if joined.numel() and not 0 <= joined.min() <= joined.max() < self.num_outputs:
+                for sample in samples:
+                    self._refuse(sample, sample.gt_label, self.num_outputs)
+        for sample in samples:
+            if 'gt_score' in sample and len(sample.gt_score) != self.num_outputs:
+                raise LabelRangeError(
+                    f'Expected `gt_score` of {self._image(sample)} to have shape '
+                    f'({self.num_outputs},), `num_classes` of the classifier, but got '
+                    f'{tuple(sample.gt_score.shape)}'
+                )
+
+    def _refuse(self, sample: DataSample, label: torch.Tensor, num_outputs: int) -> None:
+        if label.numel() and not 0 <= label.min() <= label.max() < num_outputs:
+            values = label.tolist()
+            raise LabelRangeError(
+                f'Expected `gt_label` of {self._image(sample)} to be in [0, {num_outputs}), '
+                f'`num_classes` of the classifier, but got '
+                f'{values[0] if len(values) == 1 else values}'
+            )
+
+    def _image(self, sample: DataSample) -> str:
+        image = sample.get('img_path') or f'image {sample.get("sample_idx")}'
+        return f'{image} of {type(self.dataset).__name__}'
+
+
+class CheckpointFitHook(Hook):
+    """Refuses a checkpoint to test whose classifier, or half of whose keys, are of another model.
+
+    mmengine loads what fits and leaves the rest at random.
+    """
+
+    priority = 'LOWEST'  # after EMAHook has chosen what is loaded
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare names and shapes before anything is loaded into the model."""
+        model = _unwrapped(runner.model)
+        state = checkpoint.get('state_dict', checkpoint)
+        found = {
+            key.removeprefix('module.'): tuple(value.shape)
+            for key, value in state.items()
+            if isinstance(value, torch.Tensor)
+        }
+        own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        misfits = [key for key, shape in own.items() if found.get(key) != shape]
+        classifier = [key for key in misfits if key in _classifier_keys(model)]
+        if not classifier and 2 * len(misfits) < len(own):
+            return
+        key = (classifier or misfits)[0]
+        theirs = f'has shape {found[key]}' if key in found else 'is missing'
+        raise CheckpointMisfitError(
+            f'Expected the checkpoint to be of this model, but {len(misfits)} of its {len(own)} '
+            f'parameters do not fit: {key} {theirs} in the checkpoint and {own[key]} in the '
+            'model; --allow-mismatch tests what fits'
+        )
+
+
+def find_num_outputs(model: nn.Module) -> int | None:
+    """Return the number of classes that a model tells apart, None where it does not classify.
+
+    Args:
+        model (nn.Module): The model, not wrapped.
+
+    Returns:
+        int, optional: None, too, where there are several tasks.
+    """
+    head: Any = getattr(model, 'head', None)
+    if isinstance(head, MultiTaskHead):
+        return None
+    if isinstance(head, CSRAClsHead):
+        return head.csra_heads[0].head.out_channels
+    number = getattr(head, 'num_classes', None)
+    if isinstance(number, int):
+        return number
+    biases = _find_biases(model)
+    return next(iter(biases.values())).numel() if biases else None
+
+
+def _find_biases(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the biases of the classifiers, none where there are none that are known."""
+    try:
+        return {
+            name: bias
+            for _, classifiers in find_classifiers(model)
+            for name, bias in classifiers.items()
+        }
+    except ValueError:
+        return {}
+
+
+def _classifier_keys(model: nn.Module) -> set[str]:
+    """Return the names of all parameters of a head, or of the classifier in a backbone."""
+    keys = {key for key in model.state_dict() if key.startswith('head.')}
+    biases = _find_biases(model)
+    return keys | biases.keys() | {name.removesuffix('bias') + 'weight' for name in biases}
+
+
+def _warn_of_bias(runner: Runner, model: nn.Module) -> None:
+    loss = _find_sigmoid_loss(model)
+    for name, bias in _find_biases(model).items() if loss else ():
+        if bias.numel() > _MANY_CLASSES and bias.detach().sigmoid().mean() > 0.25:
+            runner.logger.warning(
+                f'{loss} starts with {bias.numel():,} sigmoids at 1 / 2 ({name} is 0): the '
+                "negatives of all classes come first; add dict(type='PriorBiasHook') to "
+                '`custom_hooks`'
+            )
+
+
+def _find_sigmoid_loss(model: nn.Module) -> str | None:
+    head = getattr(model, 'head', None)
+    for module in head.modules() if isinstance(head, nn.Module) else ():
+        kinds = (FocusRectifiedLoss, CrossEntropyLoss, FocalLoss, AsymmetricLoss)
+        if isinstance(module, kinds) and getattr(module, 'use_sigmoid', True):
+            return type(module).__name__
+    return None
+
+
+def _warn_of_ratio(runner: Runner, model: nn.Module, num_outputs: int | None) -> None:
+    ends = [
+        hook.end_value
+        for hook in runner.hooks
+        if isinstance(hook, FocusAnnealingHook) and hook.param == 'ratio'
+    ]
+    ratios = {m.ratio for m in model.modules() if isinstance(m, HSLRLoss)}
+    for ratio in ends if ends and ratios else ratios:
+        if not num_outputs or not 1 < num_outputs < _ENOUGH_CLASSES:
+            return
+        if num_selected(num_outputs, ratio) == 1:
+            runner.logger.warning(
+                f'HSLRLoss with ratio {ratio:g} selects 1 of {num_outputs} classes: an image '
+                'pushes down one class at a time; raise `ratio`, and `end_value` of the hook that '
+                'anneals it, to select several'
+            )
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
