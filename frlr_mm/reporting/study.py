@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .tables import Row, append_rows, read_rows
 
@@ -12,25 +12,91 @@ SEEDS = (0, 1, 2, 3, 4)
 EPOCHS = 4
 BASE = dict(lr=0.2, weight_decay=5e-4)
 FOCUS = {'hslr': dict(ratio=0.01), 'sslr': dict(gamma=0.5)}
+PICTURE_FOCUS = FOCUS | {'sslr': dict(gamma=0.25)}
 # The metric that chooses the tuned settings, and what else is reported, by kind of job.
 METRICS = {
     'categories': ('accuracy/top1', 'accuracy/top5'),
     'identification': ('reid/mAP', 'reid/rank-1', 'reid/mINP'),
     'attributes': ('attribute/mAP', 'attribute/recall@3', 'attribute/CF1', 'attribute/OF1'),
 }
-# By the name of a job: its kind, its number of classes, its epochs.
+# Channels of the first stage of the network.
+WIDTH = 16
+# A set of pictures that a run of --data takes has its name; 'glyphs' are rendered.
+PICTURES = ('omniglot', 'kanji', 'fashion', 'cifar100', 'tiny-imagenet')
+
+
+class Job(NamedTuple):
+    """A job of the study: what all its runs have in common.
+
+    Args:
+        kind (str): 'categories', 'identification' or 'attributes'.
+        num_classes (int): The number of classes to train on.
+        epochs (int): The length of a run.
+        data (str): 'glyphs' or one of ``PICTURES``. Defaults to 'glyphs'.
+        seeds (int): The number of seeds on the test split. Defaults to 5.
+        tuned_on (str, optional): The job whose settings are taken; None stands for this one.
+            Defaults to None.
+        val_interval (int): Epochs from one validation to the next. Defaults to 1.
+        width (int): Channels of the first stage of the network. Defaults to 16.
+        test_samples (int): Test images per glyph and face. Defaults to 1.
+    """
+
+    kind: str
+    num_classes: int
+    epochs: int
+    data: str = 'glyphs'
+    seeds: int = 5
+    tuned_on: str | None = None
+    val_interval: int = 1
+    width: int = WIDTH
+    test_samples: int = 1
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the job needs --data."""
+        return self.data != 'glyphs'
+
+
+# In the order in which they run.
 JOBS = {
+    'omniglot': Job('categories', 1623, 24, 'omniglot', val_interval=4),
+    'omniglot-short': Job('categories', 1623, 6, 'omniglot', tuned_on='omniglot'),
+    'kanji': Job('categories', 6355, 12, 'kanji', 3, 'kanji-short', val_interval=3),
+    'kanji-short': Job('categories', 6355, 3, 'kanji', 3),
+    'categories-1000-long': Job(
+        'categories', 1000, 4 * EPOCHS, tuned_on='categories-1000', val_interval=4, test_samples=3
+    ),
+    'omniglot-id': Job('identification', 964, 24, 'omniglot', val_interval=4),
+    'omniglot-id-short': Job(
+        'identification', 964, 6, 'omniglot', tuned_on='omniglot-id', val_interval=2
+    ),
+    'fashion': Job('attributes', 175, 20, 'fashion', val_interval=4),
+    'fashion-short': Job('attributes', 175, 5, 'fashion', tuned_on='fashion'),
+    'cifar100': Job('categories', 100, 24, 'cifar100', 5, 'cifar100-short', val_interval=4),
+    'cifar100-short': Job('categories', 100, 6, 'cifar100', val_interval=2),
+    'tiny-imagenet': Job(
+        'categories', 200, 16, 'tiny-imagenet', 3, 'cifar100-short', val_interval=4
+    ),
+    'tiny-imagenet-short': Job('categories', 200, 4, 'tiny-imagenet', 3, 'cifar100-short'),
+    'omniglot-wide': Job('categories', 1623, 24, 'omniglot', 3, 'omniglot', 4, 32),
+    'cifar100-wide': Job('categories', 100, 24, 'cifar100', 3, 'cifar100-short', 4, 32),
     # A tenth of the images: five times as many epochs make half as many steps.
-    'categories-100': ('categories', 100, 5 * EPOCHS),
-    'categories-1000': ('categories', 1000, EPOCHS),
-    'categories-2162': ('categories', 2162, EPOCHS),
-    'identification': ('identification', 1000, EPOCHS),
-    'attributes': ('attributes', 35, EPOCHS),
+    'categories-100': Job('categories', 100, 5 * EPOCHS, tuned_on='categories-1000'),
+    'categories-1000': Job('categories', 1000, EPOCHS),
+    'categories-2162': Job('categories', 2162, EPOCHS, tuned_on='categories-1000'),
+    'identification': Job('identification', 1000, EPOCHS),
+    'attributes': Job('attributes', 35, EPOCHS),
 }
+# The losses of the paper's comparison, which run first, and what else is compared.
 LOSSES = {
     'categories': ('sr', 'lr', 'hslr', 'sslr'),
     'identification': ('sr', 'lr', 'hslr', 'sslr'),
     'attributes': ('lr', 'hslr', 'sslr', 'focal', 'asl'),
+}
+MORE_LOSSES = {
+    'categories': ('sr-smooth', 'focal'),
+    'identification': ('sr-smooth', 'arcface'),
+    'attributes': ('two-way',),
 }
 # The learning rates that every loss is tuned over, up to one beyond the best of each loss.
 RATES = {
@@ -38,11 +104,18 @@ RATES = {
     'identification': (0.05, 0.1, 0.2, 0.4),
     'attributes': (0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
 }
+PICTURE_RATES = {
+    'categories': (0.2, 0.4, 0.8),
+    'identification': (0.05, 0.1, 0.2),
+    'attributes': (0.1, 0.3, 0.9),
+}
 # The loss that the others are compared with.
 BASELINE = {'categories': 'sr', 'identification': 'sr', 'attributes': 'lr'}
 
 
 KEY = ('job', 'loss', 'split', 'seed', 'settings')
+# What is kept apart from the rows: which test images a run gets right.
+CORRECT = 'correct'
 ABOUT = ('seconds', 'date', 'commit', 'machine', 'cores', 'threads', 'torch', 'python')
 
 
@@ -52,7 +125,7 @@ class Run:
 
     Args:
         job (str): A key of ``JOBS``.
-        loss (str): One of ``LOSSES`` for the kind of job.
+        loss (str): One of :func:`losses_of` the job.
         split (str): 'val', the split to tune on, or 'test', the one to report.
         seed (int): Seed of the run.
         settings (dict): Learning rate, weight decay, and what else differs from the recipe.
@@ -67,7 +140,7 @@ class Run:
     @property
     def kind(self) -> str:
         """What the job is: categories, identification or attributes."""
-        return JOBS[self.job][0]
+        return JOBS[self.job].kind
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -86,31 +159,68 @@ class Run:
         return f'{self.job}_{self.split}_{self.loss}_{settings}_seed{self.seed}'
 
 
-def tuning_settings(kind: str, loss: str) -> list[dict]:
-    """Return the settings that a loss is tuned over, equally many for each loss of a kind of job.
+def losses_of(job: str) -> tuple[str, ...]:
+    """Return the losses of a job, those of the paper's comparison first."""
+    kind = JOBS[job].kind
+    has_more = JOBS[job].takes_pictures and JOBS[job].width == WIDTH
+    return LOSSES[kind] + MORE_LOSSES[kind] * has_more
+
+
+def tuning_settings(job: str, loss: str) -> list[dict]:
+    """Return the settings that a loss is tuned over, equally many for each loss of a job.
 
     Each learning rate goes with two values of the loss's own parameter or, for a loss without
     one, of the weight decay.
     """
+    kind, pictures = JOBS[job].kind, JOBS[job].takes_pictures
     own: list[dict[str, float]] = {
         ('categories', 'hslr'): [dict(ratio=0.01), dict(ratio=0.1)],
         ('categories', 'sslr'): [dict(gamma=0.25), dict(gamma=0.5)],
+        ('categories', 'focal'): [dict(gamma=1.0), dict(gamma=2.0)],
         ('identification', 'hslr'): [dict(ratio=0.01), dict(ratio=0.1)],
         ('identification', 'sslr'): [dict(gamma=0.25), dict(gamma=0.5)],
+        ('identification', 'arcface'): [dict(margins=0.2), dict(margins=0.5)],
         ('attributes', 'hslr'): [dict(ratio=0.3), dict(ratio=0.6)],
         ('attributes', 'sslr'): [dict(gamma=0.1), dict(gamma=0.25)],
         ('attributes', 'focal'): [dict(gamma=1.0), dict(gamma=2.0)],
         ('attributes', 'asl'): [dict(gamma_neg=1.0), dict(gamma_neg=4.0)],
+        ('attributes', 'two-way'): [dict(temperature=1.0), dict(temperature=4.0)],
     }.get((kind, loss), [dict(weight_decay=5e-4), dict(weight_decay=1e-3)])
-    return [BASE | dict(lr=lr) | more for more in own for lr in RATES[kind]]
+    rates = (PICTURE_RATES if pictures else RATES)[kind]
+    return [BASE | dict(lr=lr) | more for more in own for lr in rates]
 
 
 def ablations(job: str) -> Iterator[Run]:
     """Yield the runs of the ablation, on the split to tune on; a loss comes unchanged first."""
     if job == 'categories-1000':
         yield from _category_ablations()
+    if job in ('omniglot', 'cifar100-short'):
+        yield from _picture_ablations(job)
     if job == 'attributes':
         yield from _attribute_ablations()
+
+
+def default_runs(job: str) -> Iterator[Run]:
+    """Yield three seeds of the recipes' own settings on the test split, for Omniglot alone."""
+    if job == 'omniglot':
+        for seed in SEEDS[:3]:
+            for loss in LOSSES[JOBS[job].kind]:
+                yield Run(job, loss, 'test', seed, BASE | PICTURE_FOCUS.get(loss, {}))
+
+
+def _picture_ablations(job: str) -> Iterator[Run]:
+    """Yield what prior, annealing and selection add one by one, three seeds each."""
+    for seed in SEEDS[:3]:
+        for loss, changes in (
+            ('lr', {}),
+            ('lr', dict(prior=False)),
+            ('hslr', {}),
+            ('hslr', dict(prior=False)),
+            ('hslr', dict(anneal='none')),
+            ('sslr', {}),
+            ('sslr', dict(prior=False)),
+        ):
+            yield Run(job, loss, 'val', seed, BASE | PICTURE_FOCUS.get(loss, {}) | changes)
 
 
 def _attribute_ablations() -> Iterator[Run]:
@@ -201,28 +311,39 @@ class Results:
         return None
 
     def add(self, run: Run, row: Row) -> None:
-        """Append the row of a run to its file."""
+        """Append the row of a run to its file, and which images it got right to another."""
+        key = dict(zip(KEY, run.key, strict=True))
+        if row.get(CORRECT):
+            append_rows(self.folder / 'study_correct.csv', [key | {CORRECT: row[CORRECT]}])
         names = (*KEY, *METRICS[run.kind], 'curve', *ABOUT)
-        row = dict(zip(KEY, run.key, strict=True)) | row
-        append_rows(self.path(run.kind), [{name: row[name] for name in names}])
+        row = {name: (key | row)[name] for name in names}
+        append_rows(self.path(run.kind), [row])
         self.rows[run.kind].append(row)
 
 
 def tuning_runs(job: str, loss: str) -> list[Run]:
-    """Return the runs that tune a loss; those of 1,000 categories serve all jobs of categories."""
-    kind = JOBS[job][0]
-    tuned_job = 'categories-1000' if kind == 'categories' else job
-    return [Run(tuned_job, loss, 'val', 0, settings) for settings in tuning_settings(kind, loss)]
+    """Return the runs that tune a loss; those of one job may serve others.
+
+    On pictures each setting has two seeds, one after the other.
+    """
+    tuned_on = JOBS[job].tuned_on or job
+    return [
+        Run(tuned_on, loss, 'val', seed, settings)
+        for seed in range(1 + JOBS[job].takes_pictures)
+        for settings in tuning_settings(tuned_on, loss)
+    ]
 
 
 def best_settings(results: Results, job: str, loss: str) -> dict[str, float] | None:
-    """Return the tuned settings with the best metric, None before all have been tried."""
-    metric = METRICS[JOBS[job][0]][0]
-    runs = tuning_runs(job, loss)
-    rows = [row for run in runs if (row := results.find(run))]
-    if len(rows) < len(runs):
-        return None
-    return json.loads(max(rows, key=lambda row: float(row[metric]))['settings'])
+    """Return the settings with the best mean over the seeds, None before all have been tried."""
+    metric = METRICS[JOBS[job].kind][0]
+    values: dict[str, list[float]] = {}
+    for run in tuning_runs(job, loss):
+        row = results.find(run)
+        if row is None:
+            return None
+        values.setdefault(row['settings'], []).append(float(row[metric]))
+    return json.loads(max(values, key=lambda each: sum(values[each])))
 
 
 def reported(results: Results, job: str, loss: str) -> list[Row]:
@@ -230,18 +351,19 @@ def reported(results: Results, job: str, loss: str) -> list[Row]:
     settings = best_settings(results, job, loss)
     if settings is None:
         return []
-    rows = [results.find(Run(job, loss, 'test', seed, settings)) for seed in SEEDS]
+    seeds = SEEDS[: JOBS[job].seeds]
+    rows = [results.find(Run(job, loss, 'test', seed, settings)) for seed in seeds]
     return [row for row in rows if row]
 
 
 def values_by_seed(results: Results, job: str, loss: str) -> dict[str, float]:
     """Return the first metric of a loss's tuned settings on the test split, by seed."""
-    metric = METRICS[JOBS[job][0]][0]
+    metric = METRICS[JOBS[job].kind][0]
     return {row['seed']: float(row[metric]) for row in reported(results, job, loss)}
 
 
 def differences(results: Results, job: str, loss: str) -> list[float]:
     """Return how far each seed of a loss is above the same seed of the baseline, in points."""
-    base = values_by_seed(results, job, BASELINE[JOBS[job][0]])
+    base = values_by_seed(results, job, BASELINE[JOBS[job].kind])
     values = values_by_seed(results, job, loss)
     return [values[seed] - base[seed] for seed in values if seed in base]

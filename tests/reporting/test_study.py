@@ -4,12 +4,14 @@ import pytest
 
 from frlr_mm.reporting.study import (
     ABOUT,
-    LOSSES,
+    JOBS,
+    PICTURE_RATES,
     RATES,
     Results,
     Run,
     best_settings,
     differences,
+    losses_of,
     reported,
     tuning_runs,
     tuning_settings,
@@ -22,11 +24,12 @@ def add(results, run, value):
 
 
 def test_same_number_of_settings_for_each_loss():
-    for kind, losses in LOSSES.items():
-        for loss in losses:
-            settings = tuning_settings(kind, loss)
+    for job, (kind, *_) in JOBS.items():
+        rates = (PICTURE_RATES if JOBS[job].takes_pictures else RATES)[kind]
+        for loss in losses_of(job):
+            settings = tuning_settings(job, loss)
             different = {json.dumps(each, sort_keys=True) for each in settings}
-            assert len(different) == 2 * len(RATES[kind])
+            assert len(different) == 2 * len(rates)
 
 
 def test_settings_are_chosen_once_all_are_tried_and_rows_are_kept(tmp_path):

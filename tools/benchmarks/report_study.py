@@ -92,7 +92,7 @@ def describe_settings(text: str) -> str:
 def difference(results: Results, job: str, loss: str) -> tuple[str, str]:
     """Return the mean paired difference with its 95 % interval, and p of a paired t-test."""
     shifts = differences(results, job, loss)
-    if loss == BASELINE[JOBS[job][0]] or len(shifts) < 2:
+    if loss == BASELINE[JOBS[job].kind] or len(shifts) < 2:
         return '', ''
     shift = summarize(shifts)
     p = stats.ttest_1samp(shifts, 0).pvalue
@@ -101,7 +101,7 @@ def difference(results: Results, job: str, loss: str) -> tuple[str, str]:
 
 def job_table(results: Results, job: str) -> str:
     """Return the table of a job: each loss on the test split, and against the baseline."""
-    kind = JOBS[job][0]
+    kind = JOBS[job].kind
     first, *others = METRICS[kind]
     rows = []
     for loss in LOSSES[kind]:
@@ -161,9 +161,9 @@ def recommendation(results: Results) -> str:
 
 def tuning_table(results: Results, job: str) -> str:
     """Return the search: each setting tried, on the split to tune on."""
-    metric = METRICS[JOBS[job][0]][0]
+    metric = METRICS[JOBS[job].kind][0]
     rows = []
-    for loss in LOSSES[JOBS[job][0]]:
+    for loss in LOSSES[JOBS[job].kind]:
         best = best_settings(results, job, loss)
         for run in tuning_runs(job, loss):
             row = results.find(run)
@@ -177,7 +177,7 @@ def tuning_table(results: Results, job: str) -> str:
 
 def ablation_table(results: Results, job: str) -> str:
     """Return every run of an ablation, how it differs from the loss's first, and the metric."""
-    metric = METRICS[JOBS[job][0]][0]
+    metric = METRICS[JOBS[job].kind][0]
     groups: dict[tuple[str, str], list[str]] = {}
     for run in ablations(job):
         row = results.find(run)
@@ -238,7 +238,7 @@ def block(results: Results, name: str) -> str:
 
 def verdict(results: Results, job: str) -> str:
     """Return what the intervals of a job say, as a sentence."""
-    kind = JOBS[job][0]
+    kind = JOBS[job].kind
     above, below, others = [], [], [loss for loss in LOSSES[kind] if loss != BASELINE[kind]]
     for loss in others:
         shifts = differences(results, job, loss)
@@ -323,7 +323,7 @@ def draw_cures(results: Results) -> Figure | None:
             title = f'{NAMES[loss]} ends at {last[NAMES[loss]]:.0f} %'
             axis.set_title(',\n'.join([title, *ends]), fontsize=11, loc='left')
             axis.legend(fontsize=9, loc='upper left')
-        axis.set(xlabel='epoch', xticks=range(1, JOBS['categories-1000'][2] + 1))
+        axis.set(xlabel='epoch', xticks=range(1, JOBS['categories-1000'].epochs + 1))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('top-1 on held-out training faces, %', fontsize=11)
     return figure if drawn else None
