@@ -9,10 +9,12 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from frlr_mm.datasets.glyphs._faces import TRAIN_FACES
+from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.engine.files import replacing
 
 from .decoded import decode_folder
-from .study import JOBS, Run
+from .study import Run
+from .study_jobs import JOBS
 
 # Settings are tuned on two of the training faces: upright and slanted, sans and serif.
 VAL_FACES = ('DejaVuSans-Oblique', 'DejaVuSerif-Bold')
@@ -69,6 +71,8 @@ RIVALS: dict[str, tuple[str, dict]] = {
     'two-way': ('lr', dict(type='TwoWayLoss')),
     'arcface': ('sr', dict(type='CrossEntropyLoss')),
 }
+# Whose gradient the monitor knows to split.
+MONITORED = ('HSLRLoss', 'SSLRLoss')
 
 
 def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) -> Config:
@@ -116,7 +120,11 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
         cfg.custom_imports.imports += ['frlr_mm.reporting.decoded', 'frlr_mm.reporting.rivals']
         _set_pictures(cfg, run, data.resolve())
     _set_prior(cfg, settings.pop('prior', True))
+    if 'balance' in settings:
+        settings['pos_weight'] = _balanced_weight(cfg, settings.pop('balance'))
     _set_loss(cfg, settings, job.epochs)
+    if job.takes_pictures and run.split == 'val' and cfg.model.head.loss.type in MONITORED:
+        cfg.default_hooks.distraction = dict(type='NegativeClassDistractionHook', interval=100)
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
     return cfg
 
@@ -317,15 +325,34 @@ def _set_loss(cfg: Config, settings: dict, epochs: int) -> None:
         if name in settings:
             cfg.model.head[name] = settings.pop(name)
     loss = cfg.model.head.loss
+    last_phase = settings.pop('last_phase', None)
+    if settings.pop('per_batch', False):
+        loss.type = 'BatchHSLRLoss'
     loss.update(settings)
     hooks = [hook for hook in cfg.get('custom_hooks', ()) if hook.type != 'FocusAnnealingHook']
-    if loss.type == 'HSLRLoss' and anneal != 'none':
+    if loss.type in ('HSLRLoss', 'BatchHSLRLoss') and anneal != 'none':
         hooks.append(_annealing('ratio', 1.0, loss.ratio, anneal or 'exponential', end))
     if loss.type == 'SSLRLoss' and anneal:
         hooks.append(_annealing('gamma', 0.0, loss.gamma, anneal, end))
     if end_alpha:
         hooks.append(_annealing('alpha', loss.alpha, end_alpha, 'exponential', end))
+    if last_phase:
+        name, value = ('gamma', 0.0) if loss.type == 'SSLRLoss' else ('ratio', 1.0)
+        hooks.append(dict(type='LastPhaseHook', param=name, value=value, begin=1 - last_phase))
     cfg.custom_hooks = hooks
+
+
+def _balanced_weight(cfg: Config, exponent: float) -> list[float]:
+    """Return the weight of the positives of each class: more where they are rarer.
+
+    With the prior p of a class, ((1 - p) / p) ** exponent, times what leaves the mean weight of
+    all positives as the recipe has it.
+    """
+    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[], _scope_='mmpretrain'))
+    prior = count_labels(dataset, cfg.model.head.num_classes).prior()
+    weight = ((1 - prior) / prior) ** exponent
+    weight *= cfg.model.head.loss.pos_weight * prior.sum() / (weight * prior).sum()
+    return [round(float(each), 4) for each in weight]
 
 
 def _annealing(param: str, start: float, to: float, schedule: str, end: int) -> dict:

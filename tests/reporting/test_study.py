@@ -4,18 +4,15 @@ import pytest
 
 from frlr_mm.reporting.study import (
     ABOUT,
-    JOBS,
-    PICTURE_RATES,
-    RATES,
     Results,
     Run,
     best_settings,
     differences,
-    losses_of,
     reported,
     tuning_runs,
     tuning_settings,
 )
+from frlr_mm.reporting.study_jobs import JOBS, PICTURE_RATES, RATES, losses_of
 
 
 def add(results, run, value):

@@ -5,8 +5,9 @@ import pytest
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 
+from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.reporting import rivals  # noqa: F401 (registers)
-from frlr_mm.reporting.study import JOBS, LOSSES, Run, losses_of, tuning_settings
+from frlr_mm.reporting.study import Run, tuning_settings
 from frlr_mm.reporting.study_configs import (
     KANJI_TEST,
     KANJI_TRAIN,
@@ -14,6 +15,7 @@ from frlr_mm.reporting.study_configs import (
     make_config,
     record_correct,
 )
+from frlr_mm.reporting.study_jobs import JOBS, LOSSES, losses_of
 from tests.support.fashion_layout import write_fashion
 from tests.support.omniglot_layout import write_omniglot
 from tests.support.recipes import CONFIG_ROOT
@@ -120,3 +122,29 @@ def test_records_what_is_right_beside_the_metric(data, tmp_path):
     assert [each.type for each in cfg.val_evaluator] == ['Accuracy', 'CorrectImages']
     assert cfg.test_evaluator == cfg.val_evaluator
     assert 'frlr_mm.reporting.correct' in cfg.custom_imports.imports
+
+
+def test_options(data):
+    cfg = configure(data, 'omniglot', 'hslr', ratio=0.01, per_batch=True, last_phase=0.2)
+    loss = dict(type='BatchHSLRLoss', alpha='sum', ratio=0.01)
+    assert cfg.model.head.loss == loss
+    *_, annealing, last = cfg.custom_hooks
+    assert (annealing.end_value, annealing.end) == (0.01, 19)
+    assert last == dict(type='LastPhaseHook', param='ratio', value=1.0, begin=0.8)
+    cfg = configure(data, 'fashion', 'sslr', last_phase=0.5)
+    assert cfg.custom_hooks[-1] == dict(type='LastPhaseHook', param='gamma', value=0.0, begin=0.5)
+    assert cfg.default_hooks.distraction.type == 'NegativeClassDistractionHook'
+
+
+def test_balanced_weight_keeps_the_mean_over_positives(data):
+    cfg = configure(data, 'fashion', 'hslr', balance=0.5)
+    weight = np.array(cfg.model.head.loss.pos_weight)
+    dataset = build(cfg.train_dataloader)
+    prior = count_labels(dataset, len(weight)).prior()
+    np.testing.assert_allclose(
+        weight,
+        weight[0] * np.sqrt((1 - prior) / prior) * np.sqrt(prior[0] / (1 - prior[0])),
+        rtol=1e-3,
+    )
+    assert (weight * prior).sum() / prior.sum() == pytest.approx(5.0, rel=1e-3)
+    MODELS.build(dict(cfg.model, _scope_='mmpretrain'))

@@ -71,23 +71,10 @@ from contextlib import suppress
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from frlr_mm.reporting.machine import describe
-from frlr_mm.reporting.study import (
-    ABOUT,
-    CORRECT,
-    JOBS,
-    LOSSES,
-    METRICS,
-    SEEDS,
-    Results,
-    Run,
-    ablations,
-    best_settings,
-    default_runs,
-    losses_of,
-    quick_runs,
-    tuning_runs,
-)
+from frlr_mm.reporting.study import ABOUT, CORRECT, Results, Run, best_settings, tuning_runs
+from frlr_mm.reporting.study_ablations import ablations, default_runs, quick_runs
 from frlr_mm.reporting.study_configs import make_config, record_correct
+from frlr_mm.reporting.study_jobs import JOBS, LOSSES, METRICS, SEEDS, losses_of
 from frlr_mm.reporting.tables import Row
 
 # Of a checkout or of an installed package: configs stand beside tools.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from frlr_mm.reporting.study import BASE, JOBS, Results, Run
+from frlr_mm.reporting.study import Results, Run
 from frlr_mm.reporting.study_configs import BACKBONE, FIT_FACES, VAL_FACES, make_config
+from frlr_mm.reporting.study_jobs import BASE, JOBS
 from tests.reporting.test_study import add
 from tests.tools.conftest import ROOT
 
@@ -23,7 +24,8 @@ import argparse, os, sys
 from pathlib import Path
 sys.path[:0] = [{benchmarks!r}, {root!r}]
 import study
-from frlr_mm.reporting.study import BASE, JOBS, Job, Run
+from frlr_mm.reporting.study import Run
+from frlr_mm.reporting.study_jobs import BASE, JOBS, Job
 
 JOBS.clear()
 JOBS['categories-1000'] = Job('categories', 10, 2)
