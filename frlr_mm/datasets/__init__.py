@@ -3,6 +3,7 @@
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .concat_reid import ConcatReID
 from .deepfashion import DeepFashionAttribute
+from .fashion_products import FashionProducts
 from .glyphs import (
     BaseGlyphDataset,
     GlyphAttributes,
@@ -10,6 +11,7 @@ from .glyphs import (
     GlyphDataset,
     GlyphReID,
 )
+from .omniglot import Omniglot, OmniglotReID
 from .reid import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
 from .samplers import NoLoneImageBatchSampler
 from .tiny_imagenet import TinyImageNet
@@ -23,6 +25,7 @@ __all__ = [
     'CropBBox',
     'DeepFashionAttribute',
     'DukeMTMCreID',
+    'FashionProducts',
     'GlyphAttributes',
     'GlyphCategories',
     'GlyphDataset',
@@ -30,5 +33,7 @@ __all__ = [
     'LoadCheckedImage',
     'Market1501',
     'NoLoneImageBatchSampler',
+    'Omniglot',
+    'OmniglotReID',
     'TinyImageNet',
 ]

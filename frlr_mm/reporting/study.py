@@ -1,48 +1,19 @@
 """The study of the losses: its runs, the rows of those that have finished, what they choose."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from .correct import unpack_bits
+from .study_jobs import BASE, BASELINE, JOBS, METRICS, PICTURE_RATES, RATES, SEEDS
 from .tables import Row, append_rows, read_rows
 
-SEEDS = (0, 1, 2, 3, 4)
-EPOCHS = 4
-BASE = dict(lr=0.2, weight_decay=5e-4)
-FOCUS = {'hslr': dict(ratio=0.01), 'sslr': dict(gamma=0.5)}
-# The metric that chooses the tuned settings, and what else is reported, by kind of job.
-METRICS = {
-    'categories': ('accuracy/top1', 'accuracy/top5'),
-    'identification': ('reid/mAP', 'reid/rank-1', 'reid/mINP'),
-    'attributes': ('attribute/mAP', 'attribute/recall@3', 'attribute/CF1', 'attribute/OF1'),
-}
-# By the name of a job: its kind, its number of classes, its epochs.
-JOBS = {
-    # A tenth of the images: five times as many epochs make half as many steps.
-    'categories-100': ('categories', 100, 5 * EPOCHS),
-    'categories-1000': ('categories', 1000, EPOCHS),
-    'categories-2162': ('categories', 2162, EPOCHS),
-    'identification': ('identification', 1000, EPOCHS),
-    'attributes': ('attributes', 35, EPOCHS),
-}
-LOSSES = {
-    'categories': ('sr', 'lr', 'hslr', 'sslr'),
-    'identification': ('sr', 'lr', 'hslr', 'sslr'),
-    'attributes': ('lr', 'hslr', 'sslr', 'focal', 'asl'),
-}
-# The learning rates that every loss is tuned over, up to one beyond the best of each loss.
-RATES = {
-    'categories': (0.1, 0.2, 0.4, 0.8),
-    'identification': (0.05, 0.1, 0.2, 0.4),
-    'attributes': (0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
-}
-# The loss that the others are compared with.
-BASELINE = {'categories': 'sr', 'identification': 'sr', 'attributes': 'lr'}
-
-
 KEY = ('job', 'loss', 'split', 'seed', 'settings')
+# What is kept apart from the rows: which test images a run gets right.
+CORRECT = 'correct'
+CORRECT_FILE = 'study_correct.csv'
 ABOUT = ('seconds', 'date', 'commit', 'machine', 'cores', 'threads', 'torch', 'python')
 
 
@@ -52,7 +23,7 @@ class Run:
 
     Args:
         job (str): A key of ``JOBS``.
-        loss (str): One of ``LOSSES`` for the kind of job.
+        loss (str): One of :func:`losses_of` the job.
         split (str): 'val', the split to tune on, or 'test', the one to report.
         seed (int): Seed of the run.
         settings (dict): Learning rate, weight decay, and what else differs from the recipe.
@@ -67,7 +38,7 @@ class Run:
     @property
     def kind(self) -> str:
         """What the job is: categories, identification or attributes."""
-        return JOBS[self.job][0]
+        return JOBS[self.job].kind
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -86,95 +57,28 @@ class Run:
         return f'{self.job}_{self.split}_{self.loss}_{settings}_seed{self.seed}'
 
 
-def tuning_settings(kind: str, loss: str) -> list[dict]:
-    """Return the settings that a loss is tuned over, equally many for each loss of a kind of job.
+def tuning_settings(job: str, loss: str) -> list[dict]:
+    """Return the settings that a loss is tuned over, equally many for each loss of a job.
 
     Each learning rate goes with two values of the loss's own parameter or, for a loss without
     one, of the weight decay.
     """
+    kind, pictures = JOBS[job].kind, JOBS[job].takes_pictures
     own: list[dict[str, float]] = {
         ('categories', 'hslr'): [dict(ratio=0.01), dict(ratio=0.1)],
         ('categories', 'sslr'): [dict(gamma=0.25), dict(gamma=0.5)],
+        ('categories', 'focal'): [dict(gamma=1.0), dict(gamma=2.0)],
         ('identification', 'hslr'): [dict(ratio=0.01), dict(ratio=0.1)],
         ('identification', 'sslr'): [dict(gamma=0.25), dict(gamma=0.5)],
+        ('identification', 'arcface'): [dict(margins=0.2), dict(margins=0.5)],
         ('attributes', 'hslr'): [dict(ratio=0.3), dict(ratio=0.6)],
         ('attributes', 'sslr'): [dict(gamma=0.1), dict(gamma=0.25)],
         ('attributes', 'focal'): [dict(gamma=1.0), dict(gamma=2.0)],
         ('attributes', 'asl'): [dict(gamma_neg=1.0), dict(gamma_neg=4.0)],
+        ('attributes', 'two-way'): [dict(temperature=1.0), dict(temperature=4.0)],
     }.get((kind, loss), [dict(weight_decay=5e-4), dict(weight_decay=1e-3)])
-    return [BASE | dict(lr=lr) | more for more in own for lr in RATES[kind]]
-
-
-def ablations(job: str) -> Iterator[Run]:
-    """Yield the runs of the ablation, on the split to tune on; a loss comes unchanged first."""
-    if job == 'categories-1000':
-        yield from _category_ablations()
-    if job == 'attributes':
-        yield from _attribute_ablations()
-
-
-def _attribute_ablations() -> Iterator[Run]:
-    """Yield the weight decay that tuning offers to LR alone, and a rate for the focal loss."""
-    for loss, focus in ('lr', {}), ('hslr', dict(ratio=0.6)), ('sslr', dict(gamma=0.1)):
-        settings = BASE | focus
-        yield Run('attributes', loss, 'val', 0, settings)
-        for seed in SEEDS[:3]:
-            yield Run('attributes', loss, 'val', seed, settings | dict(weight_decay=1e-3))
-    # The focal loss was best at the largest rate of all, at which the others fail.
-    for lr in 1.6, 3.2:
-        yield Run('attributes', 'focal', 'val', 0, BASE | dict(gamma=2.0, lr=lr))
-
-
-def _category_ablations() -> Iterator[Run]:
-    """Yield the prior, the annealing, and sweeps of all settings."""
-
-    def run(loss: str, seed: int = 0, **changes: Any) -> Run:
-        settings = BASE | FOCUS.get(loss, {}) | changes
-        return Run('categories-1000', loss, 'val', seed, settings)
-
-    for seed in SEEDS[:3]:  # the prior and the annealing
-        for loss in ('sr', 'lr', 'hslr', 'sslr'):
-            yield run(loss, seed)
-            if loss != 'sr':
-                yield run(loss, seed, prior=False)
-        yield run('hslr', seed, anneal='none')
-        yield run('hslr', seed, anneal='none', ratio=0.1)
-    changes: dict[str, list[dict[str, Any]]] = {
-        'hslr': [
-            *(dict(ratio=ratio) for ratio in (0.003, 0.03, 0.1, 0.3)),
-            *(dict(anneal=anneal) for anneal in ('linear', 'cosine')),
-            *(dict(anneal_end=end) for end in (0.5, 1.0)),
-            *(dict(alpha=alpha, ratio=0.02) for alpha in (1.0, 10.0, 100.0)),
-        ],
-        'sslr': [
-            *(dict(gamma=gamma) for gamma in (0.25, 1.0, 2.0)),
-            dict(gamma=1.0, anneal='linear'),
-            *(dict(alpha=alpha) for alpha in (1.0, 100.0)),
-            dict(alpha=100.0, anneal_alpha=999.0),
-        ],
-    }
-    for loss, own in changes.items():
-        for each in own:
-            yield run(loss, **each)
-    for loss in ('sr', 'lr', 'hslr', 'sslr'):
-        for decay in (1e-4, 2e-3):
-            yield run(loss, weight_decay=decay)
-        for lr in (0.05, 0.1, 0.4, 0.8):
-            yield run(loss, lr=lr)
-
-
-def quick_runs() -> Iterator[Run]:
-    """Yield a few runs that show what the prior and the annealing are worth."""
-    for loss, changes in (
-        ('sr', {}),
-        ('lr', {}),
-        ('lr', dict(prior=False)),
-        ('hslr', {}),
-        ('hslr', dict(anneal='none')),
-        ('sslr', {}),
-    ):
-        settings = BASE | FOCUS.get(loss, {}) | changes
-        yield Run('categories-1000', loss, 'val', 0, settings)
+    rates = (PICTURE_RATES if pictures else RATES)[kind]
+    return [BASE | dict(lr=lr) | more for more in own for lr in rates]
 
 
 class Results:
@@ -188,6 +92,7 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows = {kind: read_rows(self.path(kind)) for kind in METRICS}
+        self._correct: dict[tuple[str, ...], str] | None = None
 
     def path(self, kind: str) -> Path:
         """Return the file of a kind of job."""
@@ -200,29 +105,49 @@ class Results:
                 return row
         return None
 
+    def correct(self, run: Run) -> np.ndarray | None:
+        """Return which test images a run got right, bools (N,), None where nothing says so."""
+        if self._correct is None:
+            rows = read_rows(self.folder / CORRECT_FILE)
+            self._correct = {tuple(row[name] for name in KEY): row[CORRECT] for row in rows}
+        text = self._correct.get(run.key)
+        return None if text is None else unpack_bits(text)
+
     def add(self, run: Run, row: Row) -> None:
-        """Append the row of a run to its file."""
+        """Append the row of a run to its file, and which images it got right to another."""
+        key = dict(zip(KEY, run.key, strict=True))
+        if row.get(CORRECT):
+            append_rows(self.folder / CORRECT_FILE, [key | {CORRECT: row[CORRECT]}])
+            self._correct = None
         names = (*KEY, *METRICS[run.kind], 'curve', *ABOUT)
-        row = dict(zip(KEY, run.key, strict=True)) | row
-        append_rows(self.path(run.kind), [{name: row[name] for name in names}])
+        row = {name: (key | row)[name] for name in names}
+        append_rows(self.path(run.kind), [row])
         self.rows[run.kind].append(row)
 
 
 def tuning_runs(job: str, loss: str) -> list[Run]:
-    """Return the runs that tune a loss; those of 1,000 categories serve all jobs of categories."""
-    kind = JOBS[job][0]
-    tuned_job = 'categories-1000' if kind == 'categories' else job
-    return [Run(tuned_job, loss, 'val', 0, settings) for settings in tuning_settings(kind, loss)]
+    """Return the runs that tune a loss; those of one job may serve others.
+
+    On pictures each setting has two seeds, one after the other.
+    """
+    tuned_on = JOBS[job].tuned_on or job
+    return [
+        Run(tuned_on, loss, 'val', seed, settings)
+        for seed in range(1 + JOBS[job].takes_pictures)
+        for settings in tuning_settings(tuned_on, loss)
+    ]
 
 
 def best_settings(results: Results, job: str, loss: str) -> dict[str, float] | None:
-    """Return the tuned settings with the best metric, None before all have been tried."""
-    metric = METRICS[JOBS[job][0]][0]
-    runs = tuning_runs(job, loss)
-    rows = [row for run in runs if (row := results.find(run))]
-    if len(rows) < len(runs):
-        return None
-    return json.loads(max(rows, key=lambda row: float(row[metric]))['settings'])
+    """Return the settings with the best mean over the seeds, None before all have been tried."""
+    metric = METRICS[JOBS[job].kind][0]
+    values: dict[str, list[float]] = {}
+    for run in tuning_runs(job, loss):
+        row = results.find(run)
+        if row is None:
+            return None
+        values.setdefault(row['settings'], []).append(float(row[metric]))
+    return json.loads(max(values, key=lambda each: sum(values[each])))
 
 
 def reported(results: Results, job: str, loss: str) -> list[Row]:
@@ -230,18 +155,19 @@ def reported(results: Results, job: str, loss: str) -> list[Row]:
     settings = best_settings(results, job, loss)
     if settings is None:
         return []
-    rows = [results.find(Run(job, loss, 'test', seed, settings)) for seed in SEEDS]
+    seeds = SEEDS[: JOBS[job].seeds]
+    rows = [results.find(Run(job, loss, 'test', seed, settings)) for seed in seeds]
     return [row for row in rows if row]
 
 
 def values_by_seed(results: Results, job: str, loss: str) -> dict[str, float]:
     """Return the first metric of a loss's tuned settings on the test split, by seed."""
-    metric = METRICS[JOBS[job][0]][0]
+    metric = METRICS[JOBS[job].kind][0]
     return {row['seed']: float(row[metric]) for row in reported(results, job, loss)}
 
 
 def differences(results: Results, job: str, loss: str) -> list[float]:
     """Return how far each seed of a loss is above the same seed of the baseline, in points."""
-    base = values_by_seed(results, job, BASELINE[JOBS[job][0]])
+    base = values_by_seed(results, job, BASELINE[JOBS[job].kind])
     values = values_by_seed(results, job, loss)
     return [values[seed] - base[seed] for seed in values if seed in base]

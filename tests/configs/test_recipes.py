@@ -129,12 +129,15 @@ FAMILIES = [
     single('resnet18_8xb16-{}_tiny-imagenet', 200, 0.05),
     single('resnet18_b128-{}_glyphs', 1000, 0.01),
     single('resnet18_b128-{}_glyphs-id', 1000, 0.01, ('sr', 'hslr')),
+    single('resnet18_b128-{}_omniglot', 1623, 0.01, ('sslr',)),
+    single('resnet18_b128-{}_omniglot-id', 964, 0.01, ('lr', 'hslr')),
     # They have the same head and pipeline: each data set and each loss once.
     single('resnet50_b64-{}_market1501', 751, 0.01, ('sr',)),
     single('resnet50_b64-{}_dukemtmc', 702, 0.01, ('lr',)),
     single('resnet50_b64-{}_msmt17', 1041, 0.01, ('hslr',)),
     single('resnet50_b64-{}_cuhk03np', 767, 0.01, ('sslr',)),
     attributes('resnet18_b128-{}_glyphs-attr', 35, 0.3, 3.64),
+    attributes('resnet18_b128-{}_fashion-products', 175, 0.3, 5.0, ('lr', 'sslr'), **KEEP_UNKNOWN),
     attributes('resnet50_1xb16-{}_voc07', 20, 0.5, 1.5),
     attributes('resnet50_8xb32-{}_deepfashion-coarse', 1000, 0.1, 5.0, **KEEP_UNKNOWN),
     attributes('resnet50_8xb32-{}_deepfashion-fine', 26, 0.5, 6.0, ('hslr', 'sslr')),
@@ -208,7 +211,8 @@ def test_baseline(name):
         assert cfg.model.head.loss == loss
         assert cfg.custom_hooks == [dict(type='PriorBiasHook')]
         unknown = cfg.train_dataloader.dataset.get('unknown')
-        assert unknown == ('negative' if name.endswith('coarse') else None)
+        keeps = name.endswith(('coarse', 'fashion-products'))
+        assert unknown == ('negative' if keeps else None)
         for loader in (cfg.val_dataloader, cfg.test_dataloader):
             assert 'unknown' not in loader.dataset
     assert 'bias_prob' not in cfg.model.head.get('init_cfg', {})
@@ -315,6 +319,8 @@ METRICS = {
     'VOC': {'multi-label/mAP'},
     'DeepFashionAttribute': {'attribute/mAP', 'multi-label/f1-score'},
     'GlyphDataset attributes': {'attribute/mAP'},
+    'FashionProducts': {'attribute/mAP'},
+    'OmniglotReID': {'reid/rank-1', 'reid/mAP', 'reid/mINP'},
     'GlyphDataset identification': {'reid/rank-1', 'reid/mAP', 'reid/mINP'},
     **dict.fromkeys(
         ('Market1501', 'DukeMTMCreID', 'MSMT17', 'CUHK03NP'),

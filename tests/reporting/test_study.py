@@ -4,8 +4,6 @@ import pytest
 
 from frlr_mm.reporting.study import (
     ABOUT,
-    LOSSES,
-    RATES,
     Results,
     Run,
     best_settings,
@@ -14,6 +12,7 @@ from frlr_mm.reporting.study import (
     tuning_runs,
     tuning_settings,
 )
+from frlr_mm.reporting.study_jobs import JOBS, PICTURE_RATES, RATES, losses_of
 
 
 def add(results, run, value):
@@ -22,11 +21,12 @@ def add(results, run, value):
 
 
 def test_same_number_of_settings_for_each_loss():
-    for kind, losses in LOSSES.items():
-        for loss in losses:
-            settings = tuning_settings(kind, loss)
+    for job, (kind, *_) in JOBS.items():
+        rates = (PICTURE_RATES if JOBS[job].takes_pictures else RATES)[kind]
+        for loss in losses_of(job):
+            settings = tuning_settings(job, loss)
             different = {json.dumps(each, sort_keys=True) for each in settings}
-            assert len(different) == 2 * len(RATES[kind])
+            assert len(different) == 2 * len(rates)
 
 
 def test_settings_are_chosen_once_all_are_tried_and_rows_are_kept(tmp_path):

@@ -8,6 +8,8 @@ from mmengine.hooks import Hook
 
 from tests.support.category_layouts import write_listed, write_voc
 from tests.support.deepfashion_layout import write_coarse, write_fine, write_images
+from tests.support.fashion_layout import write_fashion
+from tests.support.omniglot_layout import write_omniglot
 from tests.support.reid_layouts import (
     write_cuhk03np,
     write_dukemtmc,
@@ -44,8 +46,13 @@ WRITERS = {
     'DukeMTMCreID': write_dukemtmc,
     'MSMT17': write_msmt17,
     'CUHK03NP': write_cuhk03np,
+    'Omniglot': write_omniglot,
+    'OmniglotReID': write_omniglot,
+    'FashionProducts': write_fashion,
 }
-RENUMBERED = ('Market1501', 'DukeMTMCreID', 'MSMT17', 'CUHK03NP')  # classes are those on disk
+RENUMBERED = ('Market1501', 'DukeMTMCreID', 'MSMT17', 'CUHK03NP')
+# The classes of other sets are those on disk, too.
+FOUND = {'Market1501': 3, 'OmniglotReID': 3, 'Omniglot': 5, 'FashionProducts': 6}
 
 
 def write_data(dataset_type: str, folder: Path) -> Path:
@@ -61,6 +68,8 @@ def image_size(dataset_type: str) -> tuple[int, int]:
     """Return height and width of what a network gets."""
     if dataset_type in RENUMBERED:
         return 2 * IMAGE_SIZE, IMAGE_SIZE
+    if dataset_type == 'FashionProducts':
+        return 48, 36
     return (64, 64) if dataset_type == 'TinyImageNet' else (IMAGE_SIZE, IMAGE_SIZE)
 
 
@@ -86,8 +95,8 @@ def shrink(cfg, folder: Path):
             _shrink_dataset(loader, folder)
     _shrink_model(cfg.model)
     kind = cfg.train_dataloader.dataset.type
-    if kind in RENUMBERED:
-        cfg.model.head.num_classes = 3 if kind == 'Market1501' else 2
+    if kind in FOUND or kind in RENUMBERED:
+        cfg.model.head.num_classes = FOUND.get(kind, 2)
     elif kind == 'GlyphDataset' and cfg.train_dataloader.dataset.get('task') != 'attributes':
         cfg.model.head.num_classes = 10
     cfg.optim_wrapper.type = 'OptimWrapper'  # mixed precision needs a GPU
@@ -108,7 +117,7 @@ def _shrink_dataset(loader, folder: Path) -> None:
     elif dataset.type == 'GlyphDataset':
         dataset.num_classes = 10
         loader.batch_size = 64
-    elif dataset.type not in RENUMBERED:
+    elif dataset.type not in (*RENUMBERED, 'OmniglotReID'):
         dataset.indices = 4
     for transform in dataset.pipeline:
         for key, value in transform.items():

@@ -2,7 +2,8 @@
 
 A table stands in a Markdown file between <!-- study: NAME --> and <!-- end of study -->, each a
 line; the text around it is written by hand. NAME is hours, recommendation, a job, ablation-JOB or
-tuning-JOB. The figures are study and study_cures, as PNG and as SVG.
+tuning-JOB, and of pictures overview, comparison-JOB or defaults-JOB. The figures are study,
+study_cures and study_classes, as PNG and as SVG.
 """
 
 import argparse
@@ -34,7 +35,6 @@ def parse_args() -> argparse.Namespace:
 if __name__ == '__main__':
     ARGS = parse_args()  # before the imports, which take seconds: --help answers at once
 
-import json
 import sys
 
 import numpy as np
@@ -44,8 +44,26 @@ from scipy import stats
 
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.reporting.figures import STYLES, save_figure, variant_styles
+from frlr_mm.reporting.picture_tables import (
+    BLOCKS,
+    NAMES,
+    NOTHING,
+    describe_settings,
+    draw_against_classes,
+    overview,
+)
 from frlr_mm.reporting.runs import summarize
 from frlr_mm.reporting.study import (
+    Results,
+    Run,
+    best_settings,
+    differences,
+    reported,
+    tuning_runs,
+    values_by_seed,
+)
+from frlr_mm.reporting.study_ablations import ablations
+from frlr_mm.reporting.study_jobs import (
     BASE,
     BASELINE,
     FOCUS,
@@ -53,18 +71,10 @@ from frlr_mm.reporting.study import (
     LOSSES,
     METRICS,
     SEEDS,
-    Results,
-    Run,
-    ablations,
-    best_settings,
-    differences,
-    reported,
-    tuning_runs,
-    values_by_seed,
+    losses_of,
 )
 from frlr_mm.reporting.tables import fill_files, markdown_table
 
-NAMES = {'sr': 'SR', 'lr': 'LR', 'hslr': 'HS-LR', 'sslr': 'SS-LR', 'focal': 'focal', 'asl': 'ASL'}
 TITLES = {
     'categories-100': '100 characters',
     'categories-1000': '1,000 characters',
@@ -81,18 +91,12 @@ CURES = {
         (dict(anneal='none'), 'with a fixed ratio'),
     ),
 }
-NOTHING = 'Not measured yet.\n'
-
-
-def describe_settings(text: str) -> str:
-    """Return settings as a reader wants them."""
-    return ', '.join(f'{name} {value:g}' for name, value in json.loads(text).items())
 
 
 def difference(results: Results, job: str, loss: str) -> tuple[str, str]:
     """Return the mean paired difference with its 95 % interval, and p of a paired t-test."""
     shifts = differences(results, job, loss)
-    if loss == BASELINE[JOBS[job][0]] or len(shifts) < 2:
+    if loss == BASELINE[JOBS[job].kind] or len(shifts) < 2:
         return '', ''
     shift = summarize(shifts)
     p = stats.ttest_1samp(shifts, 0).pvalue
@@ -101,7 +105,7 @@ def difference(results: Results, job: str, loss: str) -> tuple[str, str]:
 
 def job_table(results: Results, job: str) -> str:
     """Return the table of a job: each loss on the test split, and against the baseline."""
-    kind = JOBS[job][0]
+    kind = JOBS[job].kind
     first, *others = METRICS[kind]
     rows = []
     for loss in LOSSES[kind]:
@@ -131,7 +135,8 @@ def job_table(results: Results, job: str) -> str:
 def recommendation(results: Results) -> str:
     """Return the loss with the highest mean of each job, and its difference to the baseline."""
     rows = []
-    for job, (kind, *_) in JOBS.items():
+    for job in TITLES:
+        kind = JOBS[job].kind
         means = {
             loss: float(np.mean(list(values.values())))
             for loss in LOSSES[kind]
@@ -161,9 +166,9 @@ def recommendation(results: Results) -> str:
 
 def tuning_table(results: Results, job: str) -> str:
     """Return the search: each setting tried, on the split to tune on."""
-    metric = METRICS[JOBS[job][0]][0]
+    metric = METRICS[JOBS[job].kind][0]
     rows = []
-    for loss in LOSSES[JOBS[job][0]]:
+    for loss in losses_of(job):
         best = best_settings(results, job, loss)
         for run in tuning_runs(job, loss):
             row = results.find(run)
@@ -177,7 +182,7 @@ def tuning_table(results: Results, job: str) -> str:
 
 def ablation_table(results: Results, job: str) -> str:
     """Return every run of an ablation, how it differs from the loss's first, and the metric."""
-    metric = METRICS[JOBS[job][0]][0]
+    metric = METRICS[JOBS[job].kind][0]
     groups: dict[tuple[str, str], list[str]] = {}
     for run in ablations(job):
         row = results.find(run)
@@ -227,18 +232,21 @@ def block(results: Results, name: str) -> str:
         return hours(results)
     if name == 'recommendation':
         return recommendation(results)
-    for prefix, table in (('ablation-', ablation_table), ('tuning-', tuning_table)):
+    if name == 'overview':
+        return overview(results)
+    tables = {'ablation-': ablation_table, 'tuning-': tuning_table} | BLOCKS
+    for prefix, table in tables.items():
         if name.startswith(prefix) and name.removeprefix(prefix) in JOBS:
             return table(results, name.removeprefix(prefix))
     if name in JOBS:
         return job_table(results, name)
-    known = f'hours, recommendation, {", ".join(JOBS)}, ablation-JOB or tuning-JOB'
+    known = f'hours, recommendation, overview, {", ".join(JOBS)} or a kind of table and -JOB'
     raise ValueError(f'Expected the block of the study to be {known}, but got {name!r}')
 
 
 def verdict(results: Results, job: str) -> str:
     """Return what the intervals of a job say, as a sentence."""
-    kind = JOBS[job][0]
+    kind = JOBS[job].kind
     above, below, others = [], [], [loss for loss in LOSSES[kind] if loss != BASELINE[kind]]
     for loss in others:
         shifts = differences(results, job, loss)
@@ -261,8 +269,12 @@ def draw_differences(results: Results) -> Figure | None:
     """Draw the paired differences to the baseline, a panel for each job."""
     found = {
         job: losses
-        for job, (kind, *_) in JOBS.items()
-        if (losses := [loss for loss in LOSSES[kind] if difference(results, job, loss)[0]])
+        for job in TITLES
+        if (
+            losses := [
+                loss for loss in LOSSES[JOBS[job].kind] if difference(results, job, loss)[0]
+            ]
+        )
     }
     if not found:
         return None
@@ -323,7 +335,7 @@ def draw_cures(results: Results) -> Figure | None:
             title = f'{NAMES[loss]} ends at {last[NAMES[loss]]:.0f} %'
             axis.set_title(',\n'.join([title, *ends]), fontsize=11, loc='left')
             axis.legend(fontsize=9, loc='upper left')
-        axis.set(xlabel='epoch', xticks=range(1, JOBS['categories-1000'][2] + 1))
+        axis.set(xlabel='epoch', xticks=range(1, JOBS['categories-1000'].epochs + 1))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('top-1 on held-out training faces, %', fontsize=11)
     return figure if drawn else None
@@ -351,7 +363,11 @@ def main(args: argparse.Namespace) -> None:
         return
     print(*changed, sep='\n', end='\n' * bool(changed))
     if args.figures:
-        for name, draw in (('study.png', draw_differences), ('study_cures.png', draw_cures)):
+        for name, draw in (
+            ('study.png', draw_differences),
+            ('study_cures.png', draw_cures),
+            ('study_classes.png', draw_against_classes),
+        ):
             figure = draw(results)
             if figure:
                 print(*save_figure(figure, args.figures / name, dpi=150), sep='\n')

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from frlr_mm.reporting.study import BASE, JOBS, Results, Run
+from frlr_mm.reporting.study import Results, Run
+from frlr_mm.reporting.study_configs import BACKBONE, FIT_FACES, VAL_FACES, make_config
+from frlr_mm.reporting.study_jobs import BASE, JOBS
 from tests.reporting.test_study import add
 from tests.tools.conftest import ROOT
 
@@ -22,16 +24,17 @@ import argparse, os, sys
 from pathlib import Path
 sys.path[:0] = [{benchmarks!r}, {root!r}]
 import study
-from frlr_mm.reporting.study import BASE, JOBS, Run
+from frlr_mm.reporting.study import Run
+from frlr_mm.reporting.study_jobs import BASE, JOBS, Job
 
 JOBS.clear()
-JOBS['categories-1000'] = ('categories', 10, 2)
+JOBS['categories-1000'] = Job('categories', 10, 2)
 runs = [Run('categories-1000', loss, 'test', 0, dict(BASE, lr=0.05)) for loss in ('sr', 'lr')]
 study.plan = lambda *args: iter(runs)
 make_config = study.make_config
 
-def make_small_config(run, data_root):
-    cfg = make_config(run, data_root)
+def make_small_config(*args):
+    cfg = make_config(*args)
     cfg.custom_imports.imports.append('kill_hook')
     cfg.custom_hooks.append(dict(type='KillHook', study=os.getpid()))
     return cfg
@@ -108,18 +111,19 @@ def study(monkeypatch):
 
 def test_tunes_on_no_test_face_and_builds_each_config(study):
     nothing = Results(Path('none'))
-    runs = [run for run in study.plan(nothing, JOBS, True) if run]
+    jobs = [job for job in JOBS if not JOBS[job].takes_pictures]
+    runs = [run for run in study.plan(nothing, jobs, True) if run]
     assert {run.split for run in runs} == {'val'}
-    assert not set(study.VAL_FACES) & set(study.FIT_FACES)
+    assert not set(VAL_FACES) & set(FIT_FACES)
     for run in {(run.job, run.loss): run for run in runs}.values():
-        cfg = study.make_config(run, 'data')
-        assert dict(cfg.model.backbone, _delete_=True) == study.BACKBONE
+        cfg = make_config(run, 'data', ROOT / 'configs')
+        assert dict(cfg.model.backbone, _delete_=True) == BACKBONE
         train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
         if run.kind == 'attributes':
             assert (train.split, val.split) == ('train', 'val')
             continue
         assert train.split == val.split == 'train'
-        assert (train.faces, val.faces) == (study.FIT_FACES, study.VAL_FACES)
+        assert (train.faces, val.faces) == (FIT_FACES, VAL_FACES)
 
 
 # A recipe sets the prior and the end of the annealing in one of two ways.
@@ -135,7 +139,7 @@ RECIPES = {
 
 @pytest.mark.parametrize('kind', RECIPES)
 @pytest.mark.parametrize('prior', [True, False])
-def test_prior_and_annealing_of_a_run(study, tmp_path, kind, prior):
+def test_prior_and_annealing_of_a_run(tmp_path, kind, prior):
     init_cfg, hook, end = RECIPES[kind]
     path = tmp_path / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'
     path.parent.mkdir()
@@ -148,7 +152,7 @@ custom_hooks = [
 ]
 """)
     settings = BASE | dict(ratio=0.03, anneal_end=0.6) | ({} if prior else dict(prior=False))
-    cfg = study.make_config(Run('categories-1000', 'hslr', 'val', 0, settings), 'data', tmp_path)
+    cfg = make_config(Run('categories-1000', 'hslr', 'val', 0, settings), 'data', tmp_path)
     hooks = {each.type: each for each in cfg.custom_hooks}
     assert ('PriorBiasHook' in hooks) == (prior and kind == 'by hook')
     expected = {'by number': 0.001 if prior else 0.5, 'by hook': None}[kind]
@@ -157,11 +161,11 @@ custom_hooks = [
     assert annealing.end == 2 and isinstance(annealing.end, int)  # of four epochs
     assert (annealing.end_value, cfg.model.head.loss.ratio) == (0.03, 0.03)
     none = Run('categories-1000', 'hslr', 'val', 0, settings | dict(anneal='none'))
-    types = {each.type for each in study.make_config(none, 'data', tmp_path).custom_hooks}
+    types = {each.type for each in make_config(none, 'data', tmp_path).custom_hooks}
     assert 'FocusAnnealingHook' not in types
 
 
 def test_unknown_job_is_one_line(run_tool):
     status, output = run_tool('benchmarks/study.py', '--jobs', 'x')
-    assert status == 1 and 'expected --jobs to be of categories-100, ' in output
+    assert status == 1 and 'expected --jobs to be of omniglot, ' in output
     assert 'Traceback' not in output

@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/resnet18_glyphs.py',
+    '../_base_/datasets/omniglot-id_bs128.py',
+    '../_base_/schedules/omniglot_bs128.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['frlr_mm'])
+
+model = dict(head=dict(type='BNNeckHead', num_classes=964))
+
+train_cfg = dict(val_interval=4)

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/resnet18_glyphs.py',
+    '../_base_/datasets/omniglot_bs128.py',
+    '../_base_/schedules/omniglot_bs128.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['frlr_mm'])
+
+model = dict(head=dict(num_classes=1623))

@@ -1,0 +1,143 @@
+"""The runs of the study beside tuning and report: defaults, ablations, options, a quick look."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .study import Run
+from .study_jobs import BASE, FOCUS, JOBS, LOSSES, PICTURE_FOCUS, SEEDS
+
+# By job: what its losses start from, and one change at a time that may become an option.
+OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
+    'omniglot': (
+        {'lr': {}, 'hslr': dict(ratio=0.01), 'sslr': dict(gamma=0.25)},
+        [
+            ('hslr', dict(per_batch=True)),
+            ('hslr', dict(last_phase=0.2)),
+            ('hslr', dict(anneal_end=0.5)),
+            ('hslr', dict(anneal_end=1.0)),
+            ('hslr', dict(anneal='linear')),
+            ('sslr', dict(gamma=0.1)),
+            ('sslr', dict(last_phase=0.2)),
+        ],
+    ),
+    'fashion': (
+        {'lr': {}, 'hslr': dict(ratio=0.3), 'sslr': dict(gamma=0.1)},
+        [
+            ('lr', {}),
+            ('hslr', {}),
+            ('hslr', dict(per_batch=True)),
+            ('hslr', dict(last_phase=0.2)),
+            ('hslr', dict(balance=0.25)),
+            ('sslr', {}),
+            ('sslr', dict(last_phase=0.2)),
+            ('sslr', dict(balance=0.25)),
+        ],
+    ),
+}
+
+
+def ablations(job: str) -> Iterator[Run]:
+    """Yield the runs of the ablation, on the split to tune on; a loss comes unchanged first."""
+    if job == 'categories-1000':
+        yield from _category_ablations()
+    if job in ('omniglot', 'cifar100-short'):
+        yield from _picture_ablations(job)
+    if job in OPTIONS:
+        yield from _options(job)
+    if job == 'attributes':
+        yield from _attribute_ablations()
+
+
+def default_runs(job: str) -> Iterator[Run]:
+    """Yield three seeds of the recipes' own settings on the test split, for Omniglot alone."""
+    if job == 'omniglot':
+        for seed in SEEDS[:3]:
+            for loss in LOSSES[JOBS[job].kind]:
+                yield Run(job, loss, 'test', seed, BASE | PICTURE_FOCUS.get(loss, {}))
+
+
+def _picture_ablations(job: str) -> Iterator[Run]:
+    """Yield what prior, annealing and selection add one by one, three seeds each."""
+    for seed in SEEDS[:3]:
+        for loss, changes in (
+            ('lr', {}),
+            ('lr', dict(prior=False)),
+            ('hslr', {}),
+            ('hslr', dict(prior=False)),
+            ('hslr', dict(anneal='none')),
+            ('sslr', {}),
+            ('sslr', dict(prior=False)),
+        ):
+            yield Run(job, loss, 'val', seed, BASE | PICTURE_FOCUS.get(loss, {}) | changes)
+
+
+def _options(job: str) -> Iterator[Run]:
+    """Yield what might make the losses better where they lose, three seeds each."""
+    first, options = OPTIONS[job]
+    for loss, changes in options:
+        for seed in SEEDS[:3]:
+            yield Run(job, loss, 'val', seed, BASE | first[loss] | changes)
+
+
+def _attribute_ablations() -> Iterator[Run]:
+    """Yield the weight decay that tuning offers to LR alone, and a rate for the focal loss."""
+    for loss, focus in ('lr', {}), ('hslr', dict(ratio=0.6)), ('sslr', dict(gamma=0.1)):
+        settings = BASE | focus
+        yield Run('attributes', loss, 'val', 0, settings)
+        for seed in SEEDS[:3]:
+            yield Run('attributes', loss, 'val', seed, settings | dict(weight_decay=1e-3))
+    # The focal loss was best at the largest rate of all, at which the others fail.
+    for lr in 1.6, 3.2:
+        yield Run('attributes', 'focal', 'val', 0, BASE | dict(gamma=2.0, lr=lr))
+
+
+def _category_ablations() -> Iterator[Run]:
+    """Yield the prior, the annealing, and sweeps of all settings."""
+
+    def run(loss: str, seed: int = 0, **changes: Any) -> Run:
+        settings = BASE | FOCUS.get(loss, {}) | changes
+        return Run('categories-1000', loss, 'val', seed, settings)
+
+    for seed in SEEDS[:3]:  # the prior and the annealing
+        for loss in ('sr', 'lr', 'hslr', 'sslr'):
+            yield run(loss, seed)
+            if loss != 'sr':
+                yield run(loss, seed, prior=False)
+        yield run('hslr', seed, anneal='none')
+        yield run('hslr', seed, anneal='none', ratio=0.1)
+    changes: dict[str, list[dict[str, Any]]] = {
+        'hslr': [
+            *(dict(ratio=ratio) for ratio in (0.003, 0.03, 0.1, 0.3)),
+            *(dict(anneal=anneal) for anneal in ('linear', 'cosine')),
+            *(dict(anneal_end=end) for end in (0.5, 1.0)),
+            *(dict(alpha=alpha, ratio=0.02) for alpha in (1.0, 10.0, 100.0)),
+        ],
+        'sslr': [
+            *(dict(gamma=gamma) for gamma in (0.25, 1.0, 2.0)),
+            dict(gamma=1.0, anneal='linear'),
+            *(dict(alpha=alpha) for alpha in (1.0, 100.0)),
+            dict(alpha=100.0, anneal_alpha=999.0),
+        ],
+    }
+    for loss, own in changes.items():
+        for each in own:
+            yield run(loss, **each)
+    for loss in ('sr', 'lr', 'hslr', 'sslr'):
+        for decay in (1e-4, 2e-3):
+            yield run(loss, weight_decay=decay)
+        for lr in (0.05, 0.1, 0.4, 0.8):
+            yield run(loss, lr=lr)
+
+
+def quick_runs() -> Iterator[Run]:
+    """Yield a few runs that show what the prior and the annealing are worth."""
+    for loss, changes in (
+        ('sr', {}),
+        ('lr', {}),
+        ('lr', dict(prior=False)),
+        ('hslr', {}),
+        ('hslr', dict(anneal='none')),
+        ('sslr', {}),
+    ):
+        settings = BASE | FOCUS.get(loss, {}) | changes
+        yield Run('categories-1000', loss, 'val', 0, settings)
