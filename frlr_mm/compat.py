@@ -203,9 +203,15 @@ def _write_files_atomically() -> None:
 # What the metrics of this package report, behind a prefix; a type of attributes may have any name.
 _RULES = {
     'greater': re.compile(
-        r'(?:.*/)?(?:(?:mAP|recall@\d+)(?:_.+)?|mINP|rank-\d+|CP|CR|CF1|OP|OR|OF1)', re.DOTALL
+        r'(?:.*/)?(?:(?:mAP|recall@\d+)(?:_.+)?|mINP|rank-\d+|CP|CR|CF1|OP|OR|OF1'
+        r'|(?:auroc|aupr_in|aupr_out|oscr)_\w+)',
+        re.DOTALL,
     ),
-    'less': re.compile(r'(?:.*/)?(?:queries_left_out|num_no_positive)', re.DOTALL),
+    'less': re.compile(
+        r'(?:.*/)?(?:queries_left_out|num_no_positive|(?:fpr95_in|fpr95_out|aurc)_\w+'
+        r'|ece|ece_equal_mass|ece_classwise|brier|nll|bce)',
+        re.DOTALL,
+    ),
 }
 
 
