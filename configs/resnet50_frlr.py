@@ -3,7 +3,10 @@ _base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'
 custom_imports = dict(imports=['frlr_mm'])
 
 # HS-LR and not SS-LR: labels are single and hard here, the case that Eq. 5 was written for.
-model = dict(head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01)),
+)
 
 # The learning rate is the stock one, so that a comparison is a comparison of losses. The authors
 # advise a smaller rate than that of softmax; the study on the built-in data (docs/results) did not

@@ -4,7 +4,10 @@ custom_imports = dict(imports=['frlr_mm'])
 
 # SS-LR and not HS-LR: a mixed image has two classes, and both, being partly negative, would take
 # places in HS-LR's hard selection; SS-LR keeps every class in the loss.
-model = dict(head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)),
+)
 
 # The bias starts at the prior, the label frequencies of the training data.
 custom_hooks = _base_.custom_hooks + [dict(type='PriorBiasHook')]

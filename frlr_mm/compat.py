@@ -30,6 +30,9 @@ from .engine import safe_load
 from .engine.checkpoints import AtomicLocalBackend
 from .engine.files import shipped_folder
 
+# What an image is called whose label is -1.
+NONE_OF_THESE = 'none of these'
+
 
 def apply() -> None:
     """Mend what can be mended once for the process."""
@@ -44,6 +47,8 @@ def apply() -> None:
     _say_how_to_concatenate_persons()
     _keep_subsets_apart()
     _keep_unknown_labels_in_mixed_images()
+    _show_rejected_images()
+    _decide_by_averaged_scores()
 
 
 def _ignore_known_warnings() -> None:
@@ -239,9 +244,15 @@ def _write_files_atomically() -> None:
 # What the metrics of this package report, behind a prefix; a type of attributes may have any name.
 _RULES = {
     'greater': re.compile(
-        r'(?:.*/)?(?:(?:mAP|recall@\d+)(?:_.+)?|mINP|rank-\d+|CP|CR|CF1|OP|OR|OF1)', re.DOTALL
+        r'(?:.*/)?(?:(?:mAP|recall@\d+)(?:_.+)?|mINP|rank-\d+|CP|CR|CF1|OP|OR|OF1'
+        r'|(?:auroc|aupr_in|aupr_out|oscr)_\w+)',
+        re.DOTALL,
     ),
-    'less': re.compile(r'(?:.*/)?(?:queries_left_out|num_no_positive)', re.DOTALL),
+    'less': re.compile(
+        r'(?:.*/)?(?:queries_left_out|num_no_positive|(?:fpr95_in|fpr95_out|aurc)_\w+'
+        r'|ece|ece_equal_mass|ece_classwise|brier|nll|bce)',
+        re.DOTALL,
+    ),
 }
 
 
@@ -348,3 +359,70 @@ def _keep_unknown_labels_in_mixed_images() -> None:
         return inputs, score.nan_to_num(-1.0)
 
     RandomBatchAugment.__call__ = call
+
+
+def _show_rejected_images() -> None:
+    """Let the inferencer and the visualizer say that an image is of none of the classes.
+
+    The inferencer takes the label from the scores, whatever the model said, and to the visualizer
+    the label -1 is the last class. Can go when both know a label below 0.
+    """
+    from mmpretrain.apis import ImageClassificationInferencer as Inferencer
+    from mmpretrain.visualization import UniversalVisualizer as Visualizer
+
+    postprocess, visualize = Inferencer.postprocess, Visualizer.visualize_cls
+    if hasattr(postprocess, '__wrapped__'):
+        return
+
+    @functools.wraps(postprocess)
+    def say_none(
+        self: Any, preds: list, visualization: Any, return_datasamples: bool = False
+    ) -> Any:
+        results = postprocess(self, preds, visualization, return_datasamples)
+        for sample, result in zip([] if return_datasamples else preds, results):
+            if sample.get('pred_label', _FIRST).tolist() == [-1]:
+                result['pred_label'] = -1
+                if 'pred_class' in result:
+                    result['pred_class'] = NONE_OF_THESE
+        return results
+
+    @functools.wraps(visualize)
+    def draw_none(
+        self: Any, image: Any, data_sample: Any, classes: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        labels = [data_sample.get(name, _FIRST) for name in ('gt_label', 'pred_label')]
+        if any((label < 0).any() for label in labels):
+            classes = classes or (self.dataset_meta or {}).get('classes')
+            classes = classes and [*classes, NONE_OF_THESE]
+            if 'pred_score' in data_sample:
+                # The score at -1 is the last one.
+                data_sample, score = data_sample.clone(), data_sample.pred_score
+                score = torch.cat([score, score.max()[None]])
+                data_sample.set_field(score, 'pred_score', dtype=torch.Tensor)
+        return visualize(self, image, data_sample, classes, *args, **kwargs)
+
+    Inferencer.postprocess, Visualizer.visualize_cls = say_none, draw_none
+
+
+_FIRST = torch.zeros(1, dtype=torch.int64)
+
+
+def _decide_by_averaged_scores() -> None:
+    """Let the label of scores averaged over views (``--tta``) be that of the average.
+
+    mmpretrain keeps the label of the first view. Can go when it sets ``pred_label``.
+    """
+    from mmpretrain.models import AverageClsScoreTTA
+
+    original = AverageClsScoreTTA._merge_single_sample
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def merge(self: Any, data_samples: list) -> Any:
+        merged = original(self, data_samples)
+        if hasattr(self.module, 'decide') and len(merged.get('pred_label', ())) == 1:
+            merged.set_pred_label(self.module.decide(merged.pred_score[None]))
+        return merged
+
+    AverageClsScoreTTA._merge_single_sample = merge

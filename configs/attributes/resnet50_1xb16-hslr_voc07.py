@@ -2,7 +2,8 @@ _base_ = './resnet50_1xb16-lr_voc07.py'
 
 # About 1.5 positives per image: with this weight each counts as much as a negative.
 model = dict(
-    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=1.5))
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=1.5)),
 )
 
 custom_hooks = [

@@ -2,7 +2,8 @@ _base_ = './resnet50_8xb32-lr_deepfashion-coarse.py'
 
 # About 5 positives per image: with this weight each counts as much as a negative.
 model = dict(
-    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.1, pos_weight=5.0))
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.1, pos_weight=5.0)),
 )
 
 train_dataloader = dict(dataset=dict(unknown='keep'))

@@ -2,7 +2,8 @@ _base_ = './vit-base-p16_8xb32-lr_deepfashion-fine.py'
 
 # About 6 positives per image: with this weight each counts as much as a negative.
 model = dict(
-    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=6.0))
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.5, pos_weight=6.0)),
 )
 
 custom_hooks = [

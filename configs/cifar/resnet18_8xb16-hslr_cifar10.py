@@ -1,7 +1,10 @@
 _base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 custom_imports = dict(imports=['frlr_mm'])
 
-model = dict(head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.3)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.3)),
+)
 
 custom_hooks = [
     # The bias starts at the prior, the label frequencies of the training data.

@@ -1,7 +1,10 @@
 _base_ = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'
 custom_imports = dict(imports=['frlr_mm'])
 
-model = dict(head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.25)),
+)
 
 # The bias starts at the prior, the label frequencies of the training data.
 custom_hooks = [dict(type='PriorBiasHook')]

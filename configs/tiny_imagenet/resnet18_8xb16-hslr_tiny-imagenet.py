@@ -1,6 +1,9 @@
 _base_ = './resnet18_8xb16-sr_tiny-imagenet.py'
 
-model = dict(head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.05)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.05)),
+)
 
 custom_hooks = [
     # The bias starts at the prior, the label frequencies of the training data.

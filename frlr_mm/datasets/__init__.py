@@ -1,6 +1,7 @@
 """Data sets that mmpretrain lacks."""
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
+from .class_subset import ClassSubset
 from .concat_reid import ConcatReID
 from .deepfashion import DeepFashionAttribute
 from .fashion_products import FashionProducts
@@ -21,6 +22,7 @@ __all__ = [
     'CUHK03NP',
     'MSMT17',
     'BaseGlyphDataset',
+    'ClassSubset',
     'ConcatReID',
     'CropBBox',
     'DeepFashionAttribute',

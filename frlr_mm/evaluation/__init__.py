@@ -2,6 +2,8 @@
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .attribute_metric import AttributeMetric
+from .calibration_metric import CalibrationMetric
+from .open_set_metric import OpenSetMetric
 from .reid_metric import ReIDMetric
 
-__all__ = ['AttributeMetric', 'ReIDMetric']
+__all__ = ['AttributeMetric', 'CalibrationMetric', 'OpenSetMetric', 'ReIDMetric']

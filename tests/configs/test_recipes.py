@@ -184,6 +184,8 @@ def test_changes_what_the_table_says_and_nothing_else(name):
     hooks = make_hooks(family, loss, base.get('custom_hooks', []))
     base.model.head.pop('loss')
     expected = flatten(base.to_dict()) | flatten(make_loss(family, loss), 'model.head.loss')
+    if loss in ('lr', 'hslr', 'sslr'):
+        expected['model.type'] = 'LogisticClassifier'
     expected |= family.changes.get(loss, family.changes.get('all', {}))
     expected |= {'custom_hooks': hooks, 'custom_imports.imports': ['frlr_mm']}
     assert ours == expected
@@ -199,6 +201,7 @@ def test_baseline(name):
     """The loss, the weights' start and what belongs to it; the rest are the tests below."""
     cfg, family = load(name), BASELINES[name]
     assert cfg.custom_imports.imports == ['frlr_mm']
+    assert cfg.model.type == 'ImageClassifier'  # which predicts softmax
     assert cfg.model.head.num_classes == cfg.data_preprocessor.get('num_classes', 20)
     if '-sr_' in name:
         assert cfg.model.head.loss == dict(type='CrossEntropyLoss', loss_weight=1.0)

@@ -1,8 +1,9 @@
-"""mmengine hooks: of the losses, for the prior, and against faults in training."""
+"""mmengine hooks: of the losses, for the prior and the scores, and against faults in training."""
 
 from ... import registration  # noqa: F401 (first: it mends what is imported here)
 from .finite_loss_hook import FiniteLossHook
 from .focus_annealing_hook import FocusAnnealingHook
+from .logit_scores_hook import LogitScoresHook
 from .negative_class_distraction_hook import NegativeClassDistractionHook
 from .preemption_hook import PreemptionHook
 from .prior_bias_hook import PriorBiasHook
@@ -11,6 +12,7 @@ from .unreadable_images_hook import UnreadableImagesHook
 __all__ = [
     'FiniteLossHook',
     'FocusAnnealingHook',
+    'LogitScoresHook',
     'NegativeClassDistractionHook',
     'PreemptionHook',
     'PriorBiasHook',

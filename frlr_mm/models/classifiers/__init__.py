@@ -1,0 +1,5 @@
+"""Classifiers that mmpretrain lacks."""
+
+from .logistic_classifier import LogisticClassifier
+
+__all__ = ['LogisticClassifier']
