@@ -44,6 +44,8 @@ def convert(cfg: Config, loss: str) -> tuple[Config, list[str]]:
       ``reduction``, ``class_weight`` and ``pos_weight``; smoothed labels stay smoothed.
     - PriorBiasHook sets the prior, but in CSRAClsHead, whose classifier has no bias, and
       FocusAnnealingHook anneals the ratio of HS-LR.
+    - An ImageClassifier with one such head becomes a LogisticClassifier, whose predictions carry
+      sigmoid probabilities.
     - Labels that a training set is told to take for negative, being unknown, stay unknown.
     - ``cal_acc`` of a head, which miscounts logits of logistic losses, is off.
     - Validation and test of which mmengine would miss a part are gone without data, and get their
@@ -70,6 +72,8 @@ def convert(cfg: Config, loss: str) -> tuple[Config, list[str]]:
         head['loss'] = _convert_loss(_find_loss(head, kind), loss, ratio)
         if head.get('cal_acc'):
             head['cal_acc'] = False
+    if _name(plain['model']['type']) == 'ImageClassifier' and heads[0][0] == 'model.head':
+        plain['model']['type'] = 'LogisticClassifier'
     has_bias = all(_name(head['type']) not in _WITHOUT_BIAS for _, head, _ in heads)
     _convert_hooks(plain, loss, ratio, has_bias)
     for dataset in _find_dicts((plain.get('train_dataloader') or {}).get('dataset')):
@@ -299,7 +303,9 @@ def _name(kind: Any) -> str:
 def _diff(old: Any, new: Any, path: str = '') -> list[str]:
     """Return what differs between two configs; a dictionary with another type is shown whole."""
     is_same_kind = (
-        isinstance(old, dict) and isinstance(new, dict) and old.get('type') == new.get('type')
+        isinstance(old, dict)
+        and isinstance(new, dict)
+        and (old.get('type') == new.get('type') or path == 'model')
     )
     if is_same_kind and path != 'custom_imports':
         keys = [*old, *(key for key in new if key not in old)]

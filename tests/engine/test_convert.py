@@ -52,12 +52,15 @@ def test_loss_prior_and_schedule(loss, expected, num_hooks):
     rest['model']['head'].pop('loss')
     before.pop('custom_hooks')
     before['model']['head'].pop('loss')
+    before['model']['type'] = 'LogisticClassifier'
     assert rest == before
 
 
 def test_the_lines_that_changed():
     cfg = make(dict(type='CrossEntropyLoss', loss_weight=1.0), custom_hooks=[dict(type='EMAHook')])
     assert convert(cfg, 'hslr')[1] == [
+        "- model.type = 'ImageClassifier'",
+        "+ model.type = 'LogisticClassifier'",
         "- model.head.loss = dict(type='CrossEntropyLoss', loss_weight=1.0)",
         "+ model.head.loss = dict(type='HSLRLoss', alpha='sum', ratio=0.3)",
         "+ custom_hooks: dict(type='PriorBiasHook')",
