@@ -96,17 +96,18 @@ class FashionProducts(MultiLabelDataset):
         folder = Path(self.data_root, 'images')
         if not folder.is_dir():
             raise FileNotFoundError(f'FashionProducts expected the folder {folder}')
-        products = self._read_products(set(list_images(folder, ('.jpg',))))
+        names = {Path(name).stem: name for name in list_images(folder, ('.jpg',))}
+        products = self._read_products(names)
         labels = self._number_labels(products)
         self._metainfo.setdefault('classes', tuple(f'{kind}: {name}' for kind, name in labels))
         self._metainfo.setdefault('attribute_types', tuple(kind for kind, _ in labels))
         return [
-            self._info(str(folder / f'{product["id"]}.jpg'), product, labels)
+            self._info(str(folder / names[product['id']]), product, labels)
             for product in products
             if product_split(product['id']) == self.split
         ]
 
-    def _read_products(self, images: set[str]) -> list[Product]:
+    def _read_products(self, images: dict[str, str]) -> list[Product]:
         """Return the rows of the products that have an image."""
         path = Path(self.data_root, _TABLE)
         if not path.is_file():
@@ -130,7 +131,7 @@ class FashionProducts(MultiLabelDataset):
                 raise ValueError(
                     f'{path}:{reader.line_num + 1}: expected a table in UTF-8, but got {error}'
                 ) from error
-        found = [product for product in products.values() if f'{product["id"]}.jpg' in images]
+        found = [product for product in products.values() if product['id'] in images]
         num_without = len(products) - len(found)
         if not found:
             raise ValueError(f'{path}: expected products with an image, but none has one')

@@ -1,30 +1,18 @@
 """Tables and the figure of the study on pictures, by its protocol."""
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .comparisons import Comparison, compare
 from .figures import STYLES
+from .search_tables import NAMES, NOTHING, ablation_table, describe_settings, tuning_table
 from .study import Results, Run, best_settings, reported
 from .study_ablations import default_runs
 from .study_jobs import JOBS, METRICS, PICTURE_RATES, losses_of
 from .tables import markdown_table
 
-NAMES = {
-    'sr': 'SR',
-    'sr-smooth': 'SR, smoothed',
-    'lr': 'LR',
-    'hslr': 'HS-LR',
-    'sslr': 'SS-LR',
-    'focal': 'focal',
-    'asl': 'ASL',
-    'two-way': 'two-way',
-    'arcface': 'ArcFace',
-}
-NOTHING = 'Not measured yet.\n'
 # The long jobs, in the order of the table.
 LONG = (
     'omniglot',
@@ -36,11 +24,6 @@ LONG = (
     'tiny-imagenet',
 )
 _COLUMNS = ('sr', 'sr-smooth', 'lr', 'hslr', 'sslr', 'focal', 'asl', 'two-way', 'arcface')
-
-
-def describe_settings(text: str) -> str:
-    """Return settings as a reader wants them."""
-    return ', '.join(f'{name} {value:g}' for name, value in json.loads(text).items())
 
 
 def comparison_table(results: Results, job: str) -> str:
@@ -123,6 +106,32 @@ def overview(results: Results) -> str:
     return markdown_table(header, rows)
 
 
+def pictures(results: Results) -> str:
+    """Return all tables of the jobs on pictures that have rows, and name the jobs that wait."""
+    text, waiting = '', []
+    for job in JOBS:
+        if not JOBS[job].takes_pictures and job not in LONG:
+            continue
+        tables = {
+            'on the test split': comparison_table(results, job),
+            "the recipes' own settings, not tuned": defaults_table(results, job),
+        }
+        if JOBS[job].tuned_on is None:
+            tables['the search'] = tuning_table(results, job)
+        tables['ablation and options'] = ablation_table(results, job)
+        found = {title: table for title, table in tables.items() if table != NOTHING}
+        if found:
+            text += f'### {job}\n\n'
+            text += ''.join(f'{title}:\n\n{table}\n' for title, table in found.items())
+        if tables['on the test split'] == NOTHING:
+            waiting.append(f'`{job}`')
+    if waiting:
+        text += (
+            f'Tuned settings are not measured yet on the test splits of {", ".join(waiting)}.\n'
+        )
+    return text
+
+
 def _shift(each: Comparison | None) -> str:
     return f'{each.shift.mean:+.2f} ± {each.shift.high - each.shift.mean:.2f}' if each else ''
 
@@ -132,12 +141,6 @@ def _cell(each: Comparison | None) -> str:
         return ''
     images = '' if each.images is None else f' (images ± {each.images:.2f})'
     return f'{_shift(each)}{images}, p {each.p:.2g}: {each.verdict}'
-
-
-BLOCKS: dict[str, Callable[[Results, str], str]] = {
-    'comparison-': comparison_table,
-    'defaults-': defaults_table,
-}
 
 
 def draw_against_classes(results: Results) -> Figure | None:

@@ -92,6 +92,9 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows = {kind: read_rows(self.path(kind)) for kind in METRICS}
+        self._by_key = {
+            tuple(row[name] for name in KEY): row for rows in self.rows.values() for row in rows
+        }
         self._correct: dict[tuple[str, ...], str] | None = None
 
     def path(self, kind: str) -> Path:
@@ -100,10 +103,7 @@ class Results:
 
     def find(self, run: Run) -> Row | None:
         """Return the row of a run, None where it has not finished."""
-        for row in self.rows[run.kind]:
-            if tuple(row[name] for name in KEY) == run.key:
-                return row
-        return None
+        return self._by_key.get(run.key)
 
     def correct(self, run: Run) -> np.ndarray | None:
         """Return which test images a run got right, bools (N,), None where nothing says so."""
@@ -123,6 +123,7 @@ class Results:
         row = {name: (key | row)[name] for name in names}
         append_rows(self.path(run.kind), [row])
         self.rows[run.kind].append(row)
+        self._by_key[run.key] = row
 
 
 def tuning_runs(job: str, loss: str) -> list[Run]:

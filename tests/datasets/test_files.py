@@ -12,12 +12,17 @@ from frlr_mm.datasets import (
     MSMT17,
     DeepFashionAttribute,
     DukeMTMCreID,
+    FashionProducts,
     Market1501,
+    Omniglot,
+    OmniglotReID,
     TinyImageNet,
 )
 from frlr_mm.datasets._files import check_image_name, list_images, read_lines
 from tests.support import reid_layouts
 from tests.support.deepfashion_layout import write_coarse, write_fine, write_images
+from tests.support.fashion_layout import write_fashion
+from tests.support.omniglot_layout import write_omniglot
 from tests.support.tiny_imagenet_layout import write_tiny_imagenet
 
 
@@ -59,6 +64,15 @@ READERS = {
     'tiny_imagenet-val': (
         write_tiny_imagenet,
         lambda root, **kwargs: TinyImageNet(root, 'val', **kwargs),
+    ),
+    'omniglot': (write_omniglot, lambda root, **kwargs: Omniglot(root, **kwargs)),
+    'omniglot-id': (
+        write_omniglot,
+        lambda root, **kwargs: OmniglotReID('test', root, **kwargs),
+    ),
+    'fashion_products': (
+        write_fashion,
+        lambda root, **kwargs: FashionProducts(root, 'train', **kwargs),
     ),
 }
 IMAGE_SUFFIXES = ('.jpg', '.png', '.JPEG')

@@ -9,6 +9,8 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from frlr_mm.datasets.label_counts import count_labels
 from tests.support import deepfashion_layout, reid_layouts
+from tests.support.fashion_layout import write_fashion
+from tests.support.omniglot_layout import write_omniglot
 from tests.support.tiny_imagenet_layout import write_tiny_imagenet
 
 REID = dict(Market1501='market1501', DukeMTMCreID='dukemtmc', MSMT17='msmt17', CUHK03NP='cuhk03np')
@@ -18,6 +20,9 @@ DATA_SETS = {name: dict(type=name, split='train') for name in REID} | {
     'coarse': dict(type='DeepFashionAttribute', split='train'),
     'fine': dict(type='DeepFashionAttribute', split='train', annotation='fine'),
     'TinyImageNet': dict(type='TinyImageNet', split='train'),
+    'Omniglot': dict(type='Omniglot', drawers=[1, 2, 3]),
+    'OmniglotReID': dict(type='OmniglotReID', split='train'),
+    'FashionProducts': dict(type='FashionProducts', split='train'),
     'GlyphCategories': dict(type='GlyphCategories', num_classes=3, **GLYPHS),
     'GlyphReID': dict(type='GlyphReID', num_classes=3, **GLYPHS),
     'GlyphAttributes': dict(
@@ -42,6 +47,11 @@ def data_roots(tmp_path_factory):
     roots['TinyImageNet'] = root / 'tiny'
     roots['TinyImageNet'].mkdir()
     write_tiny_imagenet(roots['TinyImageNet'])
+    roots['Omniglot'] = roots['OmniglotReID'] = root / 'omniglot'
+    write_omniglot(root / 'omniglot', size=8)
+    roots['FashionProducts'] = root / 'fashion'
+    roots['FashionProducts'].mkdir()
+    write_fashion(roots['FashionProducts'])
     return {name: str(roots.get(name, root / 'glyphs')) for name in DATA_SETS}
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=['frlr_mm.datasets']):
-    from frlr_mm.datasets import MSMT17, TinyImageNet
+    from frlr_mm.datasets import MSMT17, FashionProducts, TinyImageNet
     from frlr_mm.datasets import _deepfashion_files as deepfashion
     from frlr_mm.datasets._files import check_image_name
 
 NUM_ATTRIBUTES = 3
-WNID, IMAGE = 'n01443537', 'val_0.JPEG'
+WNID, IMAGE, PRODUCT = 'n01443537', 'val_0.JPEG', '1163.jpg'
 
 
 def read_attributes(root: Path, file: Path) -> None:
@@ -64,6 +64,14 @@ def read_tiny_imagenet(root: Path, file: Path) -> None:
         assert info['gt_label'] == 0
 
 
+def read_fashion_products(root: Path, file: Path) -> None:
+    for split in ('train', 'val', 'test'):
+        dataset = FashionProducts(str(root), split, min_products=1, lazy_init=True)
+        for info in dataset.load_data_list():
+            assert Path(info['img_path']).resolve() == root / 'images' / PRODUCT
+            assert len(info['gt_label']) + len(info.get('gt_unknown', ())) > 0
+
+
 MSMT17_QUERY = MSMT17('query', '', lazy_init=True)
 # Each reader, the file that it reads, and what that file may hold.
 READERS = {
@@ -98,6 +106,12 @@ READERS = {
         'val/val_annotations.txt',
         b'val_0.JPEG\tn01443537\t0\t32\t44\t62\n',
     ),
+    'fashion_products': (
+        read_fashion_products,
+        'styles.csv',
+        b'id,masterCategory,subCategory,articleType,baseColour,usage,productDisplayName\n'
+        b'1163,Apparel,Topwear,Tshirts,Blue,,"Jersey, blue"\n',
+    ),
 }
 
 
@@ -122,9 +136,10 @@ def main() -> None:
     reader = sys.argv.pop(1)
     with tempfile.TemporaryDirectory() as folder:
         root, corpus = Path(folder).resolve() / 'root', Path(folder, 'corpus')
-        for needed in (corpus, root / 'mask_test_v2', root / 'val/images'):
+        for needed in (corpus, root / 'mask_test_v2', root / 'val/images', root / 'images'):
             needed.mkdir(parents=True)
         (root / 'val/images' / IMAGE).touch()
+        (root / 'images' / PRODUCT).touch()
         (corpus / 'seed').write_bytes(READERS[reader][2])
         atheris.Setup([*sys.argv, str(corpus)], lambda data: check(reader, root, data))
         atheris.Fuzz()

@@ -2,8 +2,8 @@
 
 A table stands in a Markdown file between <!-- study: NAME --> and <!-- end of study -->, each a
 line; the text around it is written by hand. NAME is hours, recommendation, a job, ablation-JOB or
-tuning-JOB, and of pictures overview, comparison-JOB or defaults-JOB. The figures are study,
-study_cures and study_classes, as PNG and as SVG.
+tuning-JOB, and for real pictures overview, pictures, comparison-JOB or defaults-JOB. The figures
+are study, study_cures and study_classes, as PNG and as SVG.
 """
 
 import argparse
@@ -45,24 +45,27 @@ from scipy import stats
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.reporting.figures import STYLES, save_figure, variant_styles
 from frlr_mm.reporting.picture_tables import (
-    BLOCKS,
-    NAMES,
-    NOTHING,
-    describe_settings,
+    comparison_table,
+    defaults_table,
     draw_against_classes,
     overview,
+    pictures,
 )
 from frlr_mm.reporting.runs import summarize
+from frlr_mm.reporting.search_tables import (
+    NAMES,
+    NOTHING,
+    ablation_table,
+    describe_settings,
+    tuning_table,
+)
 from frlr_mm.reporting.study import (
     Results,
     Run,
-    best_settings,
     differences,
     reported,
-    tuning_runs,
     values_by_seed,
 )
-from frlr_mm.reporting.study_ablations import ablations
 from frlr_mm.reporting.study_jobs import (
     BASE,
     BASELINE,
@@ -71,7 +74,6 @@ from frlr_mm.reporting.study_jobs import (
     LOSSES,
     METRICS,
     SEEDS,
-    losses_of,
 )
 from frlr_mm.reporting.tables import fill_files, markdown_table
 
@@ -164,47 +166,6 @@ def recommendation(results: Results) -> str:
     return markdown_table([*header, 'difference, 95 % interval', 'seeds'], rows)
 
 
-def tuning_table(results: Results, job: str) -> str:
-    """Return the search: each setting tried, on the split to tune on."""
-    metric = METRICS[JOBS[job].kind][0]
-    rows = []
-    for loss in losses_of(job):
-        best = best_settings(results, job, loss)
-        for run in tuning_runs(job, loss):
-            row = results.find(run)
-            if row:
-                mark = '**' if run.settings == best else ''
-                value = f'{mark}{row[metric]}{mark}'
-                rows.append([NAMES[loss], describe_settings(row['settings']), value])
-    header = ['loss', 'settings', f'{metric.split("/")[1]}, %']
-    return markdown_table(header, rows) if rows else NOTHING
-
-
-def ablation_table(results: Results, job: str) -> str:
-    """Return every run of an ablation, how it differs from the loss's first, and the metric."""
-    metric = METRICS[JOBS[job].kind][0]
-    groups: dict[tuple[str, str], list[str]] = {}
-    for run in ablations(job):
-        row = results.find(run)
-        if row:
-            values = groups.setdefault((run.loss, changes_text(run)), [])
-            values.append(f'{float(row[metric]):.1f}')
-    order = sorted(groups, key=lambda group: (list(NAMES).index(group[0]), group[1] != ''))
-    rows = [
-        [NAMES[loss], changes or 'nothing', ' / '.join(groups[loss, changes])]
-        for loss, changes in order
-    ]
-    header = ['loss', 'changed', f'{metric.split("/")[1]}, %, seed by seed']
-    return markdown_table(header, rows) if rows else NOTHING
-
-
-def changes_text(run: Run) -> str:
-    """Return in what a run of an ablation differs from its loss's first one."""
-    first = next(each.settings for each in ablations(run.job) if each.loss == run.loss)
-    changed = {k: v for k, v in run.settings.items() if first.get(k) != v}
-    return ', '.join(f'{name} {value}' for name, value in changed.items())
-
-
 def hours(results: Results) -> str:
     """Return how long the rows took in all, and on what."""
     rows = [row for rows in results.rows.values() for row in rows]
@@ -232,15 +193,22 @@ def block(results: Results, name: str) -> str:
         return hours(results)
     if name == 'recommendation':
         return recommendation(results)
-    if name == 'overview':
-        return overview(results)
-    tables = {'ablation-': ablation_table, 'tuning-': tuning_table} | BLOCKS
+    if name in ('overview', 'pictures'):
+        return {'overview': overview, 'pictures': pictures}[name](results)
+    tables = {
+        'ablation-': ablation_table,
+        'tuning-': tuning_table,
+        'comparison-': comparison_table,
+        'defaults-': defaults_table,
+    }
     for prefix, table in tables.items():
         if name.startswith(prefix) and name.removeprefix(prefix) in JOBS:
             return table(results, name.removeprefix(prefix))
     if name in JOBS:
         return job_table(results, name)
-    known = f'hours, recommendation, overview, {", ".join(JOBS)} or a kind of table and -JOB'
+    known = (
+        f'hours, recommendation, overview, pictures, {", ".join(JOBS)} or a kind of table and -JOB'
+    )
     raise ValueError(f'Expected the block of the study to be {known}, but got {name!r}')
 
 

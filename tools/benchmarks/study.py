@@ -215,7 +215,7 @@ def main(args: argparse.Namespace) -> None:
         folder = args.work_dir = args.work_dir.with_name(f'{args.work_dir.name}_quick')
     results = Results(folder)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn()) as progress:
+    with Progress(*columns, TimeElapsedColumn(), refresh_per_second=1) as progress:
         failed = run_all(args, results, progress)
     if args.quick:
         for run in quick_runs():
