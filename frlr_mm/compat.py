@@ -49,6 +49,7 @@ def apply() -> None:
     _keep_unknown_labels_in_mixed_images()
     _show_rejected_images()
     _decide_by_averaged_scores()
+    _export_windows_of_any_batch()
 
 
 def _ignore_known_warnings() -> None:
@@ -380,18 +381,17 @@ def _show_rejected_images() -> None:
     ) -> Any:
         results = postprocess(self, preds, visualization, return_datasamples)
         for sample, result in zip([] if return_datasamples else preds, results):
-            if sample.get('pred_label', _FIRST).tolist() == [-1]:
-                result['pred_label'] = -1
-                if 'pred_class' in result:
-                    result['pred_class'] = NONE_OF_THESE
+            if 'pred_label' in sample and (sample.pred_label < 0).any():
+                name = dict(pred_class=NONE_OF_THESE) if 'pred_class' in result else {}
+                result.update(name, pred_label=-1)
         return results
 
     @functools.wraps(visualize)
     def draw_none(
         self: Any, image: Any, data_sample: Any, classes: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        labels = [data_sample.get(name, _FIRST) for name in ('gt_label', 'pred_label')]
-        if any((label < 0).any() for label in labels):
+        labels = [data_sample.get(name) for name in ('gt_label', 'pred_label')]
+        if any((label < 0).any() for label in labels if label is not None):
             classes = classes or (self.dataset_meta or {}).get('classes')
             classes = classes and [*classes, NONE_OF_THESE]
             if 'pred_score' in data_sample:
@@ -402,9 +402,6 @@ def _show_rejected_images() -> None:
         return visualize(self, image, data_sample, classes, *args, **kwargs)
 
     Inferencer.postprocess, Visualizer.visualize_cls = say_none, draw_none
-
-
-_FIRST = torch.zeros(1, dtype=torch.int64)
 
 
 def _decide_by_averaged_scores() -> None:
@@ -426,3 +423,19 @@ def _decide_by_averaged_scores() -> None:
         return merged
 
     AverageClsScoreTTA._merge_single_sample = merge
+
+
+def _export_windows_of_any_batch() -> None:
+    """Let an exported Swin Transformer take any number of images.
+
+    mmpretrain divides the number of windows as floats, by which the exporter takes the number of
+    images for a constant. Can go when it divides integers.
+    """
+    from mmpretrain.models.utils import ShiftWindowMSA
+
+    def window_reverse(windows: Any, height: int, width: int, window_size: int) -> Any:
+        rows, columns = height // window_size, width // window_size
+        x = windows.view(-1, rows, columns, window_size, window_size, windows.shape[-1])
+        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
+
+    ShiftWindowMSA.window_reverse = staticmethod(window_reverse)

@@ -1,0 +1,1 @@
+"""Command lines that are part of the package; each module has a ``main``."""
