@@ -27,7 +27,7 @@ from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
 from ..compat import ignore_known_log_lines
@@ -52,6 +52,7 @@ _FURTHER_FIELDS = {
     'tta_pipeline',
 }
 # In default_hooks, where `--cfg-options default_hooks.finite_loss=None` turns one off.
+_CHECKS = dict(dry_run=dict(type='DryRunHook'))
 _FAULT_HOOKS = dict(
     preemption=dict(type='PreemptionHook'),
     finite_loss=dict(type='FiniteLossHook'),
@@ -79,9 +80,9 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """End the program with one line where the user is to mend something; bugs keep tracebacks.
 
     Around what reads and builds a run, that is all that a wrong config, path or option raises.
-    Around the run itself, with ``work_dir``, it is what a hook refuses before the first step, a
-    refused checkpoint, a loss that is not finite, an unreadable image and a disk that does not
-    take a file. With the environment variable
+    Around the run itself, with ``work_dir``, it is what is refused before the first step, as
+    optimizers and schedules are built, checkpoints loaded and hooks asked; a loss that is not
+    finite, an unreadable image and a disk that does not take a file. With the environment variable
     ``FRLR_TRACEBACK=1`` every error keeps its traceback.
 
     Args:
@@ -90,7 +91,7 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (*_CONFIG_ERRORS, *_RUN_ERRORS, AttributeError) as error:
+    except (*_CONFIG_ERRORS, *_RUN_ERRORS, AttributeError, RuntimeError) as error:
         line = _describe_error(error, work_dir)
         if line is None or os.environ.get('FRLR_TRACEBACK') == '1':
             raise
@@ -105,28 +106,61 @@ def _describe_error(error: Exception, work_dir: str | None) -> str | None:
         of_config = isinstance(getattr(error, 'obj', None), dict)
         if not isinstance(error, (*_CONFIG_ERRORS, *_RUN_ERRORS)) and not of_config:
             return None
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        return (' '.join(str(text).split()) or type(error).__name__) + hint
-    if isinstance(error, OSError):
-        if error.errno not in _STORAGE_ERRORS:
-            return None
+        return _join_lines(error) + hint
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         where = '' if error.filename else f' (work directory: {work_dir})'
         hint = f'{where}; what was written before is kept'
-    elif not isinstance(error, _RUN_ERRORS) and not _is_before_first_step(error):
+    elif _is_before_first_step(error):
+        return _join_lines(error) + hint
+    elif not isinstance(error, _RUN_ERRORS):
         return None
     # A worker of a data loader hands its error on with the traceback before it.
     return str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ') + hint
 
 
+def _join_lines(error: Exception) -> str:
+    # The text of a KeyError is the representation of its argument.
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return ' '.join(str(text).split()) or type(error).__name__
+
+
 def _is_before_first_step(error: Exception) -> bool:
-    """Return whether a hook raised it where it looks at the config, the model and the data."""
-    if not isinstance(error, _CONFIG_ERRORS):
-        return False
-    return any(
-        frame.f_code is Runner.call_hook.__code__
-        and frame.f_locals['fn_name'] in ('before_run', 'before_train')
-        for frame, _ in traceback.walk_tb(error.__traceback__)
+    """Return whether it is of what the run builds, or of a hook that looks before it starts."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    is_running = any(
+        frame.f_code.co_name == 'run' and isinstance(frame.f_locals.get('self'), BaseLoop)
+        for frame in frames
     )
+    if not is_running:
+        return isinstance(error, (*_CONFIG_ERRORS, RuntimeError))
+    return isinstance(error, _CONFIG_ERRORS) and any(
+        frame.f_code is Runner.call_hook.__code__
+        and frame.f_locals['fn_name'] in ('before_run', 'before_train', 'before_test')
+        for frame in frames
+    )
+
+
+def find_stock_tool(name: str) -> Path:
+    """Find a command line of mmpretrain.
+
+    Args:
+        name (str): Its file without folder and suffix, such as 'train' or 'publish_model'.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        FileNotFoundError: If mmpretrain was installed without its tools.
+        ValueError: If it has no such tool.
+    """
+    folder = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
+    tools = {path.stem: path for path in folder.rglob('*.py')}
+    if not tools:
+        raise FileNotFoundError(f'{folder} is missing: reinstall mmpretrain with pip or mim')
+    if name not in tools:
+        close = difflib.get_close_matches(name, tools) or sorted(tools)
+        raise ValueError(f'mmpretrain has no tool {name!r}; close to it: {", ".join(close)}')
+    return tools[name]
 
 
 def load_stock_tool(name: str) -> ModuleType:
@@ -141,10 +175,7 @@ def load_stock_tool(name: str) -> ModuleType:
     Raises:
         FileNotFoundError: If mmpretrain was installed without its tools.
     """
-    path = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / f'{name}.py'
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing: reinstall mmpretrain with pip or mim')
-    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', path)
+    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', find_stock_tool(name))
     assert spec is not None and spec.loader is not None, 'a .py file always has a loader'
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -186,9 +217,10 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     """
     cfg = read_config(args.config)
     check_cfg_options(cfg, args.cfg_options or {})
-    if training:
-        cfg.default_hooks = _FAULT_HOOKS | (cfg.get('default_hooks') or {})
+    hooks = _CHECKS | _FAULT_HOOKS if training else _CHECKS
+    cfg.default_hooks = hooks | (cfg.get('default_hooks') or {})
     cfg = stock.merge_args(cfg, args)
+    _load_without_workers(cfg)
     adapt_config_to_cpu(cfg)
     if training:
         _seed_by_iteration(cfg)
@@ -256,6 +288,13 @@ def check_cfg_options(cfg: Config, options: dict) -> None:
             close = difflib.get_close_matches(field, known, n=1)
             hint = f'; did you mean {close[0]!r}?' if close else ''
             raise KeyError(f'--cfg-options {key}: the config has no field {field!r}{hint}')
+
+
+def _load_without_workers(cfg: Config) -> None:
+    """Let ``num_workers=0`` do: workers that are not there cannot persist, torch says."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name) is not None and not cfg[name].get('num_workers'):
+            cfg[name].persistent_workers = False
 
 
 def _seed_by_iteration(cfg: Config) -> None:

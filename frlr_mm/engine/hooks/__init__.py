@@ -1,6 +1,7 @@
 """mmengine hooks: of the losses, for the prior, and against faults in training."""
 
 from ... import registration  # noqa: F401 (first: it mends what is imported here)
+from .dry_run_hook import DryRunHook
 from .finite_loss_hook import FiniteLossHook
 from .focus_annealing_hook import FocusAnnealingHook
 from .negative_class_distraction_hook import NegativeClassDistractionHook
@@ -9,6 +10,7 @@ from .prior_bias_hook import PriorBiasHook
 from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
+    'DryRunHook',
     'FiniteLossHook',
     'FocusAnnealingHook',
     'NegativeClassDistractionHook',
