@@ -23,7 +23,7 @@ def main() -> None:
         path = find_stock_tool(args.tool)
     mend_tool(args.tool)
     sys.argv = [str(path), *args.args]
-    sys.path[0] = str(path.parent)
+    sys.path.insert(0, str(path.parent))  # where some of them import from
     runpy.run_path(str(path), run_name='__main__')
 
 

@@ -15,7 +15,12 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.amp import autocast
 from mmpretrain.evaluation import Accuracy, AveragePrecision, MultiLabelMetric, SingleLabelMetric
-from mmpretrain.models import AverageClsScoreTTA, ImageClassifier
+from mmpretrain.models import (
+    AverageClsScoreTTA,
+    CrossEntropyLoss,
+    ImageClassifier,
+    MultiLabelClsHead,
+)
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -63,6 +68,7 @@ class DryRunHook(Hook):
         if model is not None:
             _refuse_too_few_outputs(model, loader)
             _refuse_soft_labels(model)
+            _refuse_softmax_of_several_labels(model)
             with _leaving_no_trace(model):
                 _try_loss(runner, model, loader)
         if runner.val_loop is not None:
@@ -218,6 +224,20 @@ def _refuse_soft_labels(model: Any) -> None:
         raise ValueError(
             'Expected `model.train_cfg.augments` to be None beside FusedLinearClsHead, which '
             'takes class indices alone, but got batch augmentations: use LinearClsHead with them'
+        )
+
+
+def _refuse_softmax_of_several_labels(model: Any) -> None:
+    """They would train, while the head predicts by sigmoids."""
+    loss = getattr(model.head, 'loss_module', None)
+    if (
+        isinstance(model.head, MultiLabelClsHead)
+        and isinstance(loss, CrossEntropyLoss)
+        and not loss.use_sigmoid
+    ):
+        raise ValueError(
+            f'Expected the loss of {type(model.head).__name__} to have a sigmoid for each class, '
+            'but got CrossEntropyLoss with a softmax: set `use_sigmoid=True`'
         )
 
 
