@@ -17,9 +17,12 @@ COMMANDS: Table = {
     'train': ('train.py', 'train a model; --loss hslr turns any classification recipe FRLR'),
     'test': ('test.py', 'test a checkpoint'),
     'convert': ('convert_config.py', 'write the config that `train --loss` would train'),
+    'export': ('export_onnx.py', 'write a checkpoint as an ONNX file, and check it'),
     'demo': ('demo.py', 'train on the built-in data and draw what was learned, in minutes'),
 }
 ANALYZE: Table = {
+    'calibrate': ('analysis/calibrate.py', 'fit scores to a validation set, in a checkpoint'),
+    'choose_threshold': ('analysis/choose_threshold.py', 'choose the score to reject below'),
     'compare_runs': ('analysis/compare_runs.py', 'draw the logs of training runs'),
     'confusions': ('analysis/confusions.py', 'list and draw which classes are hard negatives'),
     'label_frequency': ('analysis/label_frequency.py', 'print how often each label occurs'),

@@ -6,6 +6,7 @@
 import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 import os
 import pickle
@@ -25,8 +26,9 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
+from mmengine.visualization import Visualizer
 
-from .engine import safe_load
+from .engine import safe_load, show_dir
 from .engine.checkpoints import AtomicLocalBackend
 from .engine.files import shipped_folder
 
@@ -50,6 +52,8 @@ def apply() -> None:
     _show_rejected_images()
     _decide_by_averaged_scores()
     _export_windows_of_any_batch()
+    _build_visualizers_with_a_scope()
+    _draw_every_image()
 
 
 def _ignore_known_warnings() -> None:
@@ -439,3 +443,76 @@ def _export_windows_of_any_batch() -> None:
         return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
 
     ShiftWindowMSA.window_reverse = staticmethod(window_reverse)
+
+
+def _build_visualizers_with_a_scope() -> None:
+    """Let `browse_dataset` build the visualizer of a recipe that inherits one of mmpretrain's.
+
+    mmengine writes `_scope_` into what ``mmpretrain::...`` bases hold, and mmpretrain's tool hands
+    it to the class itself. Can go when the tool builds it by the registry.
+    """
+    original = Visualizer.__init__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def init(self: Any, name: str = 'visualizer', *args: Any, **kwargs: Any) -> None:
+        kwargs.pop('_scope_', None)
+        original(self, name, *args, **kwargs)  # mmengine looks for `name` in the signature
+
+    Visualizer.__init__ = init
+
+
+def _draw_every_image() -> None:
+    """Let `--show-dir` write a file for each image, with `--tta` too.
+
+    mmpretrain numbers images by the size of the batch at hand, so that those of a smaller last
+    batch take the numbers of earlier ones; it names a file after the image's own, whatever folder
+    that is in; and it takes the views of `--tta` for images. Can go when it does none of these.
+    """
+    from mmpretrain.engine import VisualizationHook
+
+    VisualizationHook._draw_samples = show_dir.draw_samples
+
+
+def mend_tool(name: str) -> None:
+    """Let one of mmpretrain's tools call what newer versions of its libraries have changed.
+
+    - `vis_cam` tells grad-cam whether to use CUDA, which grad-cam 1.5 reads off the model.
+    - `vis_tsne` names `n_iter`, which is `max_iter` since scikit-learn 1.5.
+    - `browse_dataset` crops a figure without the renderer that newer matplotlib wants.
+
+    Can go when the tools ask for what their libraries have.
+
+    Args:
+        name (str): The tool, as 'vis_cam'.
+    """
+    if name == 'vis_cam' and importlib.util.find_spec('pytorch_grad_cam') is not None:
+        cam = importlib.import_module('pytorch_grad_cam')
+        for each in cam.base_cam.BaseCAM.__subclasses__():
+            _rename_argument(each, 'use_cuda', None)
+    elif name == 'vis_tsne' and importlib.util.find_spec('sklearn') is not None:
+        _rename_argument(importlib.import_module('sklearn.manifold').TSNE, 'n_iter', 'max_iter')
+    elif name == 'browse_dataset':
+        boxes: Any = importlib.import_module('matplotlib._tight_bbox')
+        original = boxes.adjust_bbox
+        if 'renderer' in inspect.signature(original).parameters:
+            boxes.adjust_bbox = lambda figure, box, renderer=None, **kwargs: original(
+                figure, box, renderer or figure.canvas.get_renderer(), **kwargs
+            )
+
+
+def _rename_argument(cls: Any, old: str, new: str | None) -> None:
+    """Let a class that has lost an argument take it for another, or for nothing."""
+    original = cls.__init__
+    if old in inspect.signature(original).parameters or hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        value = kwargs.pop(old, None)
+        if value is not None and new is not None:
+            kwargs[new] = value
+        original(self, *args, **kwargs)
+
+    cls.__init__ = init

@@ -14,6 +14,22 @@ OPTIONS = {
     )
 }
 
+# What mmengine can write.
+SUFFIXES = {
+    'pred': ('.pkl', '.pickle'),
+    'metrics': ('.json', '.yaml', '.yml', '.pkl', '.pickle'),
+}
+
+
+def check_suffix(path: str, item: str) -> None:
+    """Raise a ValueError where ``--out`` has a suffix that its item cannot be written as."""
+    if not path.endswith(SUFFIXES[item]):
+        hint = '; metrics may be JSON: --out-item metrics' if item == 'pred' else ''
+        raise ValueError(
+            f'Expected --out to end in one of {SUFFIXES[item]} for '
+            f'{"predictions" if item == "pred" else item}, but got {path!r}{hint}'
+        )
+
 
 def main() -> None:
     """Read the command line, build the run, test, write what was asked for."""
@@ -22,6 +38,8 @@ def main() -> None:
         args = stock.parse_args()
         if args.out is None and args.out_item is not None:
             raise ValueError('--out-item needs --out, the file to write')
+        if args.out is not None:
+            check_suffix(args.out, args.out_item or 'pred')
         check_checkpoint(args.checkpoint)
         runner = build_run(stock, args, training=False)
 

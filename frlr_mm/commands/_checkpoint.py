@@ -10,7 +10,7 @@ from mmpretrain import get_model
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..engine.launch import check_cfg_options, check_checkpoint, read_config
+from ..engine.command_line import check_cfg_options, check_checkpoint, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,29 @@ _FURTHER_FIELDS = {
 }
 
 
+def find_stock_tool(name: str) -> Path:
+    """Find a command line of mmpretrain.
+
+    Args:
+        name (str): Its file without folder and suffix, such as 'train' or 'publish_model'.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        FileNotFoundError: If mmpretrain was installed without its tools.
+        ValueError: If it has no such tool.
+    """
+    folder = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
+    tools = {path.stem: path for path in folder.rglob('*.py')}
+    if not tools:
+        raise FileNotFoundError(f'{folder} is missing: reinstall mmpretrain with pip or mim')
+    if name not in tools:
+        close = difflib.get_close_matches(name, tools) or sorted(tools)
+        raise ValueError(f'mmpretrain has no tool {name!r}; close to it: {", ".join(close)}')
+    return tools[name]
+
+
 def load_stock_tool(name: str, further: Mapping[str, dict] | None = None) -> ModuleType:
     """Load a command line of mmpretrain, so that its options and their meaning stay its own.
 
@@ -49,10 +72,7 @@ def load_stock_tool(name: str, further: Mapping[str, dict] | None = None) -> Mod
     Raises:
         FileNotFoundError: If mmpretrain was installed without its tools.
     """
-    path = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / f'{name}.py'
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing: reinstall mmpretrain with pip or mim')
-    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', path)
+    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', find_stock_tool(name))
     assert spec is not None and spec.loader is not None, 'a .py file always has a loader'
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

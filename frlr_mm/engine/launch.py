@@ -26,7 +26,7 @@ from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
 from ..compat import ignore_known_log_lines
@@ -53,6 +53,7 @@ from .run_checks import (
 )
 
 # In default_hooks, where `--cfg-options default_hooks.finite_loss=None` turns one off.
+_CHECKS = dict(dry_run=dict(type='DryRunHook'))
 _FAULT_HOOKS = dict(
     preemption=dict(type='PreemptionHook'),
     finite_loss=dict(type='FiniteLossHook'),
@@ -86,9 +87,9 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """End the program with one line where the user is to mend something; bugs keep tracebacks.
 
     Around what reads and builds a run, that is all that a wrong config, path or option raises.
-    Around the run itself, with ``work_dir``, it is what a hook refuses before the first step, a
-    refused checkpoint, a loss that is not finite, an unreadable image and a disk that does not
-    take a file. With the environment variable
+    Around the run itself, with ``work_dir``, it is what is refused before the first step, as
+    optimizers and schedules are built, checkpoints loaded and hooks asked; a loss that is not
+    finite, an unreadable image and a disk that does not take a file. With the environment variable
     ``FRLR_TRACEBACK=1`` every error keeps its traceback.
 
     Args:
@@ -124,30 +125,40 @@ def _describe_error(error: Exception, work_dir: str | None) -> str | None:
         of_config = isinstance(getattr(error, 'obj', None), dict)
         if not isinstance(error, (*_CONFIG_ERRORS, *_RUN_ERRORS)) and not of_config:
             return None
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        return (' '.join(str(text).split()) or type(error).__name__) + hint
+        return _join_lines(error) + hint
     line = describe_unreadable_image(error)
     if line is not None:
         return line + hint
-    if isinstance(error, OSError):
-        if error.errno not in _STORAGE_ERRORS:
-            return None
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         where = '' if error.filename else f' (work directory: {work_dir})'
         hint = f'{where}; what was written before is kept'
-    elif not isinstance(error, _RUN_ERRORS) and not _is_before_first_step(error):
+    elif _is_before_first_step(error):
+        return _join_lines(error) + hint
+    elif not isinstance(error, _RUN_ERRORS):
         return None
     # A worker of a data loader hands its error on with the traceback before it.
     return str(error).strip().splitlines()[-1].removeprefix(f'{_IMAGE_ERROR}: ') + hint
 
 
+def _join_lines(error: Exception) -> str:
+    # The text of a KeyError is the representation of its argument.
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return ' '.join(str(text).split()) or type(error).__name__
+
+
 def _is_before_first_step(error: Exception) -> bool:
-    """Return whether a hook raised it where it looks at the config, the model and the data."""
-    if not isinstance(error, _CONFIG_ERRORS):
-        return False
-    return any(
+    """Return whether it is of what the run builds, or of a hook that looks before it starts."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    is_running = any(
+        frame.f_code.co_name == 'run' and isinstance(frame.f_locals.get('self'), BaseLoop)
+        for frame in frames
+    )
+    if not is_running:
+        return isinstance(error, (*_CONFIG_ERRORS, RuntimeError))
+    return isinstance(error, _CONFIG_ERRORS) and any(
         frame.f_code is Runner.call_hook.__code__
-        and frame.f_locals['fn_name'] in ('before_run', 'before_train')
-        for frame, _ in traceback.walk_tb(error.__traceback__)
+        and frame.f_locals['fn_name'] in ('before_run', 'before_train', 'before_test')
+        for frame in frames
     )
 
 
@@ -169,14 +180,15 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     """
     cfg = read_config(args.config)
     check_cfg_options(cfg, args.cfg_options or {})
-    if training:
-        cfg.default_hooks = _FAULT_HOOKS | (cfg.get('default_hooks') or {})
+    hooks = _CHECKS | _FAULT_HOOKS if training else _CHECKS
+    cfg.default_hooks = hooks | (cfg.get('default_hooks') or {})
     loss = getattr(args, 'loss', None)
     if args.work_dir is None and cfg.get('work_dir') is None:
         name = Path(converted_name(cfg.filename, loss) if loss else cfg.filename).stem
         args.work_dir = os.path.join('./work_dirs', name)
     cfg = stock.merge_args(cfg, args)
     cfg, lines = convert(cfg, loss) if loss else (cfg, [])
+    _load_without_workers(cfg)
     adapt_config_to_cpu(cfg)
     plugin_type = uses_plugin(cfg) if training and add_custom_import(cfg) else None
     if training:
@@ -242,6 +254,13 @@ def _refuse_tasks_without_labels(runner: Runner) -> None:
                     f'add up in each iteration, but got {runner.world_size}: take stock '
                     'CrossEntropyLoss(use_sigmoid=True) for that task, or one process'
                 )
+
+
+def _load_without_workers(cfg: Config) -> None:
+    """Let ``num_workers=0`` do: workers that are not there cannot persist, torch says."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name) is not None and not cfg[name].get('num_workers'):
+            cfg[name].persistent_workers = False
 
 
 def _seed_by_iteration(cfg: Config) -> None:

@@ -130,9 +130,11 @@ class _Schedules(Hook):
 
 
 def _images_per_batch(dataloader: DataLoader) -> int:
-    # A loader with a batch sampler does not know the size itself.
-    batch_sampler: Any = dataloader.batch_sampler
-    size = dataloader.batch_size or getattr(batch_sampler, 'batch_size', None) or 1
+    # A loader with a batch sampler does not know the size itself, the list that vis_scheduler puts
+    # in a loader's place knows neither.
+    batch_sampler: Any = getattr(dataloader, 'batch_sampler', None)
+    size = getattr(dataloader, 'batch_size', None) or getattr(batch_sampler, 'batch_size', None)
+    size = size or 1
     return size * get_world_size()
 
 

@@ -1,0 +1,56 @@
+"""What `--show-dir` writes: a file for each image."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.dist import get_rank, get_world_size
+from mmengine.fileio import join_path
+
+
+def draw_samples(
+    self: Any, batch_idx: int, data_batch: dict, data_samples: Sequence[Any], step: int = 0
+) -> None:
+    """Draw every ``interval``-th image of a pass over a data set, each into a file of its own.
+
+    In place of a method of mmpretrain's ``VisualizationHook``. A file has the name of the image's
+    own; an image without one, with one that another folder has too, or on a further process has
+    its number in the data set, alone or before the name.
+
+    Args:
+        self (VisualizationHook): The hook.
+        batch_idx (int): The number of the batch; 0 starts a pass.
+        data_batch (dict): With ``inputs``, the images, or their views with `--tta`.
+        data_samples (Sequence[DataSample]): What the model predicts of each.
+        step (int): The end of the names. Defaults to 0.
+    """
+    if not self.enable:
+        return
+    if batch_idx == 0:
+        self._num_seen, self._names = 0, set()
+    first = self._num_seen
+    self._num_seen += len(data_samples)
+    images = data_batch['inputs']
+    if isinstance(images[0], list) or images[0].ndim == 4:
+        images = images[0]  # the first view of each image
+    for i, (image, sample) in enumerate(zip(images, data_samples, strict=True), first):
+        if i % self.interval:
+            continue
+        # As DefaultSampler deals images out to processes.
+        index = i * get_world_size() + get_rank()
+        name = os.path.basename(sample.get('img_path') or '')
+        if not name:
+            name = str(index)
+        elif name in self._names or get_rank():
+            name = f'{index}_{name}'
+        self._names.add(name)
+        if self.out_dir is not None:
+            self.draw_args['out_file'] = join_path(self.out_dir, f'{name}_{step}.png')
+        self._visualizer.visualize_cls(
+            image=image.permute(1, 2, 0).cpu().numpy().astype(np.uint8),
+            data_sample=sample,
+            step=step,
+            name=name,
+            **self.draw_args,
+        )
