@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import traceback
@@ -68,6 +69,12 @@ _CONFIG_ERRORS = (
     AssertionError,
     ConfigParsingError,
 )
+# What a collective says where another process has died or hangs: gloo's errors are of no class.
+_LOST_PROCESS = re.compile(
+    r'Connection (?:closed by peer|reset|refused)|Broken pipe|Timed out waiting|'
+    r'Application timeout caused pair closure|Read timeout|remote process exited|'
+    r'Watchdog caught collective operation timeout'
+)
 # What ends a run that is under way and is not a bug: a refused checkpoint, a loss, an image.
 _RUN_ERRORS = (pickle.UnpicklingError, NonFiniteLossError, UnreadableImageError)
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -80,8 +87,8 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
 
     Around what reads and builds a run, that is all that a wrong config, path or option raises.
     Around the run itself, with ``work_dir``, it is what a hook refuses before the first step, a
-    refused checkpoint, a loss that is not finite, an unreadable image and a disk that does not
-    take a file. With the environment variable
+    refused checkpoint, a loss that is not finite, an unreadable image, a process that the others
+    have lost and a disk that does not take a file. With the environment variable
     ``FRLR_TRACEBACK=1`` every error keeps its traceback.
 
     Args:
@@ -90,7 +97,7 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (*_CONFIG_ERRORS, *_RUN_ERRORS, AttributeError) as error:
+    except (*_CONFIG_ERRORS, *_RUN_ERRORS, AttributeError, RuntimeError) as error:
         line = _describe_error(error, work_dir)
         if line is None or os.environ.get('FRLR_TRACEBACK') == '1':
             raise
@@ -100,6 +107,9 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
 def _describe_error(error: Exception, work_dir: str | None) -> str | None:
     """Return the line of an error, None for a bug."""
     hint = ' (FRLR_TRACEBACK=1 shows where it comes from)'
+    if isinstance(error, RuntimeError) and (lost := _LOST_PROCESS.search(str(error))):
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        return f'rank {rank}: another process has died or hangs ({lost.group()}){hint}'
     if work_dir is None:
         # An attribute that a config lacks, not one that a bug asked for.
         of_config = isinstance(getattr(error, 'obj', None), dict)
@@ -195,6 +205,8 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _record_unreadable_images(cfg)
         _keep_two_checkpoints(cfg)
         _resolve_resume(cfg)
+    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
+        cfg.setdefault('runner_type', 'ShardedRunner')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     ignore_known_log_lines(runner.logger)
     if training:

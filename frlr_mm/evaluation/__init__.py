@@ -3,5 +3,6 @@
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .attribute_metric import AttributeMetric
 from .reid_metric import ReIDMetric
+from .topk_accuracy import TopKAccuracy
 
-__all__ = ['AttributeMetric', 'ReIDMetric']
+__all__ = ['AttributeMetric', 'ReIDMetric', 'TopKAccuracy']
