@@ -11,13 +11,12 @@ import torch.distributed as dist
 from mmengine.dist import broadcast, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend, join_path
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS, MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import Runner, save_checkpoint
 from torch import Tensor, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
-from torch.nn.parallel import DistributedDataParallel
 
 from ..models.sharded_linear import ShardedLinear, find_shards, keep_shards_from_ddp
 from .sharded_checkpoints import ShardedEntries, mapped, write_checkpoint
@@ -172,9 +171,9 @@ class ShardedRunner(Runner):
         **kwargs: As for ``Runner``.
 
     Raises:
-        ValueError: If the model is to be wrapped by another wrapper than DistributedDataParallel;
-            before training, if the optimizer, its wrapper or a sampler does not go with classes
-            that are spread over processes.
+        ValueError: If the model is not to be wrapped by MMDistributedDataParallel; before
+            training, if the optimizer, its wrapper or a sampler does not go with classes that are
+            spread over processes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -194,7 +193,7 @@ class ShardedRunner(Runner):
         if not is_model_wrapper(model) and find_shards(model):
             kind = (model_wrapper_cfg or {}).get('type', 'MMDistributedDataParallel')
             wrapper = MODEL_WRAPPERS.get(kind)
-            if wrapper is None or not issubclass(wrapper, DistributedDataParallel):
+            if wrapper is None or not issubclass(wrapper, MMDistributedDataParallel):
                 raise ValueError(
                     'Expected `model_wrapper_cfg` to be of type MMDistributedDataParallel with a '
                     f'sharded classifier, but got {kind}'

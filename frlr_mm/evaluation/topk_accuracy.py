@@ -39,17 +39,22 @@ class TopKAccuracy(Accuracy):
         Args:
             data_batch (Any): Not looked at.
             data_samples (Sequence[dict]): What the model returned.
+
+        Raises:
+            ValueError: If a k is larger than the number of classes that are predicted.
         """
         for sample in data_samples:
             if 'pred_topk_label' not in sample:
                 super().process(data_batch, [sample])
                 continue
-            self.results.append(
-                dict(
-                    pred_topk_label=sample['pred_topk_label'].cpu(),
-                    gt_label=sample['gt_label'].cpu(),
+            labels = sample['pred_topk_label'].cpu()
+            # Here, not in `compute_metrics`, which only the first process calls.
+            if max(self.topk) > len(labels):
+                raise ValueError(
+                    f'Expected `topk` of TopKAccuracy to be at most {len(labels)}, the number of '
+                    f'predicted classes, but got {max(self.topk)}: set `topk` of the head'
                 )
-            )
+            self.results.append(dict(pred_topk_label=labels, gt_label=sample['gt_label'].cpu()))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Compute the accuracies.
@@ -59,17 +64,9 @@ class TopKAccuracy(Accuracy):
 
         Returns:
             dict[str, float]: 'top1' and so on, in percent.
-
-        Raises:
-            ValueError: If a k is larger than the number of classes that are predicted.
         """
         if 'pred_topk_label' not in results[0]:
             return super().compute_metrics(results)
         labels = torch.stack([result['pred_topk_label'] for result in results])
-        if max(self.topk) > labels.shape[1]:
-            raise ValueError(
-                f'Expected `topk` of TopKAccuracy to be at most {labels.shape[1]}, the number of '
-                f'predicted classes, but got {max(self.topk)}: set `topk` of the head'
-            )
         is_right = labels == torch.cat([result['gt_label'] for result in results])[:, None]
         return {f'top{k}': 100 * is_right[:, :k].any(1).float().mean().item() for k in self.topk}
