@@ -47,7 +47,8 @@ class TopKAccuracy(Accuracy):
             if 'pred_topk_label' not in sample:
                 super().process(data_batch, [sample])
                 continue
-            labels = sample['pred_topk_label'].cpu()
+            # A copy: of a part of the batch's, processes would exchange the whole.
+            labels = sample['pred_topk_label'].cpu().clone()
             # Here, not in `compute_metrics`, which only the first process calls.
             if max(self.topk) > len(labels):
                 raise ValueError(

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import multiprocessing
 import os
+import re
 import signal
 import time
 from datetime import timedelta
@@ -20,11 +22,15 @@ from mmpretrain.models import LinearClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.engine.safe_load import load
 from frlr_mm.engine.sharded_checkpoints import mapped, write_checkpoint
 from frlr_mm.engine.sharded_runner import ShardedRunner, clip_grad_norm
+from frlr_mm.functional import ClassShard, sharded_linear_hs_lr_loss
 from frlr_mm.models import ShardedLinearClsHead
 from tests.support.processes import TIMEOUT, run_ranks
+from tests.support.recipes import load as load_recipe
+from tests.support.small_recipes import shrink
 
 NUM_IMAGES, NUM_CLASSES, CHANNELS, EPOCHS = 20, 11, 6, 3
 WRAPPER = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
@@ -194,6 +200,19 @@ class Watch(Hook):
             self.state = {key: value.clone() for key, value in state.items()}
 
 
+def train_recipe():
+    """Train the recipe of the built-in data for an epoch; return what was logged."""
+    cfg = shrink(load_recipe('resnet18_2xb64-hslr-sharded_glyphs'), Path.cwd())
+    cfg.update(work_dir='recipe', experiment_name='recipe', launcher='pytorch')
+    cfg.update(model_wrapper_cfg=dict(WRAPPER), log_level='ERROR')
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler = None
+    runner = RUNNERS.build(cfg)
+    runner.train()
+    logged = runner.message_hub.log_scalars
+    return {name: torch.tensor(values.data[0]) for name, values in logged.items()}
+
+
 REFUSALS = {
     'optimizer': {
         'optim_wrapper.optimizer': dict(_delete_=True, type='LARS', lr=0.1, weight_decay=0.1)
@@ -248,6 +267,7 @@ def run_rank(rank, world_size):
             rest = dict(resume=True, load_from='four/epoch_2.pth')
             train('four-two', 2, **rest)
             train('two-accumulate', 2, **ACCUMULATE, load_from='one/epoch_1.pth')
+            results['recipe'] = train_recipe()
             results['refusals'] = {name: refusal_of(changes) for name, changes in REFUSALS.items()}
     if rank == 0:
         results['again'] = run_one_again()
@@ -380,6 +400,16 @@ def test_refusals_are_one_line(results, name):
         assert reason is not None and REASONS[name] in reason and '\n' not in reason
 
 
+def test_recipe_trains_on_two_processes(results):
+    logged = [result['recipe'] for result in results[:2]]
+    for name in ('train/loss', 'val/accuracy/top1', 'val/accuracy/top5'):
+        assert len(logged[0][name]) and logged[0][name].isfinite().all()
+    losses = torch.stack([each['train/loss'] for each in logged]).mean(0)
+    assert losses[-1] < losses[0]
+    # HS-LR starts from all classes.
+    assert logged[0]['train/ratio'][0] == 1
+
+
 def norms_of(rank):
     """Clip by the norms of a gradient that is the same on all ranks and of one that is not."""
     norms = {}
@@ -456,3 +486,37 @@ def test_what_can_be_mapped(tmp_path):
     torch.save(dict(x=torch.ones(3)), path, _use_new_zipfile_serialization=False)
     assert mapped(str(path)) == str(path)
     assert mapped('https://host/x.pth') == 'https://host/x.pth'
+
+
+def lose_a_process(rank, folder):
+    """Train until the other process is killed; note how this one ends."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
+    shard = ClassShard.of_this_process(5)
+    x, w = torch.ones(2, 3, requires_grad=True), torch.zeros(shard.size, 3, requires_grad=True)
+    try:
+        with one_line_errors('work_dir'):
+            while True:
+                label = torch.zeros(2, dtype=torch.long)
+                sharded_linear_hs_lr_loss(x, w, None, label, shard).backward()
+                if rank == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+    except SystemExit as error:
+        Path(folder, 'line').write_text(error.code)
+    dist.destroy_process_group()
+
+
+def test_process_that_dies_in_a_collective_ends_the_others_with_a_line(tmp_path):
+    context = multiprocessing.get_context('forkserver')
+    processes = [context.Process(target=lose_a_process, args=(i, str(tmp_path))) for i in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(TIMEOUT)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+    line = (tmp_path / 'line').read_text()
+    assert re.search(r'error: rank 0: another process has died or hangs \(\w+ .+\)', line)
+    assert '\n' not in line

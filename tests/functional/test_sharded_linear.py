@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from frlr_mm.functional import (
     ClassShard,
@@ -224,6 +225,30 @@ def topk_of(num_classes, k, group):
     return sharded_linear_topk(x[mine], w[own], b[own], shard, k, chunk_budget=1000)
 
 
+class CountNumbers(TorchDispatchMode):
+    """Count the numbers that collectives join or add up."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == 'c10d':
+            tensors = [t for arg in args for t in (arg if isinstance(arg, list) else [arg])]
+            number = max(t.numel() for t in tensors if isinstance(t, torch.Tensor))
+            self.numbers.setdefault(func.__name__.split('.')[0], []).append(number)
+        return func(*args, **(kwargs or {}))
+
+
+TRAFFIC = [Case(50), Case(10007), *(Case(c, k) for c in (50, 10007) for k in (1, c // 2))]
+
+
+def traffic_of(case, group):
+    with CountNumbers() as counted:
+        on_this_rank(case, group)
+    return counted.numbers
+
+
 def run_group(group):
     """Return what this process got as one of a group."""
     world_size = dist.get_world_size(group)
@@ -232,6 +257,7 @@ def run_group(group):
         results[trained] = train(*trained, group)
     for num_classes, k in TOPK:
         results['topk', num_classes, k] = topk_of(num_classes, k, group)
+    results['traffic'] = {str(case): traffic_of(case, group) for case in TRAFFIC}
     results['autocast'] = autocast_of(group)
     try:
         ClassShard.of_this_process(world_size - 1, group)
@@ -308,6 +334,25 @@ def test_ten_steps_end_at_the_weights_of_one_process(results, trained):
         torch.testing.assert_close(joined, expected[i], rtol=tolerance, atol=tolerance)
     # What they start from: the bias has been trained.
     assert (expected[-1] - make(Case(31, dtype=trained[1]), 2)[2]).abs().max() > 0.01
+
+
+def test_traffic_is_that_of_the_features_whatever_k_and_the_number_of_classes(results):
+    num_ranks, num_images = len(results), 2 * len(results)
+    features = num_images * CHANNELS
+    for result in results:
+        for case in TRAFFIC:
+            counted = result['traffic'][str(case)]
+            # Sizes and labels, the features; the factors of the losses on the way back.
+            gathers = [num_ranks, features, num_images, num_images]
+            if case.k is None:
+                assert counted.keys() == {'_allgather_base_', '_reduce_scatter_base_'}
+            else:
+                # 16 rounds settle 64 bits: how many values each process has from 15 candidates
+                # on; then how many are equal to the one that is found.
+                assert counted['allreduce_'] == [15 * num_images] * 16
+                gathers.insert(3, num_ranks * num_images)
+            assert counted['_allgather_base_'] == gathers
+            assert counted['_reduce_scatter_base_'] == [num_images, features]
 
 
 @pytest.mark.parametrize(('num_classes', 'k'), TOPK)
