@@ -16,6 +16,6 @@ compat.apply()
 
 # mmpretrain can be imported only once it is mended.
 from . import datasets, evaluation, models  # noqa: E402
-from .engine import cpu, hooks, loops  # noqa: E402
+from .engine import cpu, hooks, loops, sharded_runner  # noqa: E402
 
-__all__ = ['cpu', 'datasets', 'evaluation', 'hooks', 'loops', 'models']
+__all__ = ['cpu', 'datasets', 'evaluation', 'hooks', 'loops', 'models', 'sharded_runner']

@@ -109,12 +109,11 @@ def fold(model: nn.Module, scale: float, shift: float) -> dict[str, Tensor]:
     Raises:
         ValueError: If the head has no such layer.
     """
-    ((_, biases),) = find_classifiers(model)
+    ((_, layers),) = find_classifiers(model)
     # The two branches of Conformer are added up, those of other heads averaged.
-    share = shift / len(biases) if isinstance(model.head, ConformerHead) else shift
+    share = shift / len(layers) if isinstance(model.head, ConformerHead) else shift
     changed = {}
-    for name in biases:
-        layer: Any = model.get_submodule(name.removesuffix('.bias'))
+    for name, layer in layers.items():
         layer.weight.mul_(scale)
         layer.bias.mul_(scale).add_(share)
         for part in ('weight', 'bias'):

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import time
@@ -70,6 +71,12 @@ _CONFIG_ERRORS = (
     AssertionError,
     ConfigParsingError,
 )
+# What a collective says where another process has died or hangs: gloo's errors are of no class.
+_LOST_PROCESS = re.compile(
+    r'Connection (?:closed by peer|reset|refused)|Broken pipe|Timed out waiting|'
+    r'Application timeout caused pair closure|Read timeout|remote process exited|'
+    r'Watchdog caught collective operation timeout'
+)
 # What ends a run that is under way and is not a bug: a checkpoint, a loss, an image, a label.
 _RUN_ERRORS = (
     pickle.UnpicklingError,
@@ -89,7 +96,8 @@ def one_line_errors(work_dir: str | None = None) -> Iterator[None]:
     Around what reads and builds a run, that is all that a wrong config, path or option raises.
     Around the run itself, with ``work_dir``, it is what is refused before the first step, as
     optimizers and schedules are built, checkpoints loaded and hooks asked; a loss that is not
-    finite, an unreadable image and a disk that does not take a file. With the environment variable
+    finite, an unreadable image, a process that the others have lost and a disk that does not take
+    a file. With the environment variable
     ``FRLR_TRACEBACK=1`` every error keeps its traceback.
 
     Args:
@@ -120,6 +128,9 @@ def _tell_launcher(line: str) -> None:
 def _describe_error(error: Exception, work_dir: str | None) -> str | None:
     """Return the line of an error, None for a bug."""
     hint = ' (FRLR_TRACEBACK=1 shows where it comes from)'
+    if isinstance(error, RuntimeError) and (lost := _LOST_PROCESS.search(str(error))):
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        return f'rank {rank}: another process has died or hangs ({lost.group()}){hint}'
     if work_dir is None:
         # An attribute that a config lacks, not one that a bug asked for.
         of_config = isinstance(getattr(error, 'obj', None), dict)
@@ -198,6 +209,8 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _resolve_resume(cfg)
         check_files(cfg)
         _end_where_finished(cfg)
+    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
+        cfg.setdefault('runner_type', 'ShardedRunner')
     with explained(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         ignore_known_log_lines(runner.logger)

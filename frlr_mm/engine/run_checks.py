@@ -144,16 +144,16 @@ def find_num_outputs(model: nn.Module) -> int | None:
     if isinstance(number, int):
         return number
     biases = _find_biases(model)
-    return next(iter(biases.values())).numel() if biases else None
+    return next(iter(biases.values())).out_features if biases else None
 
 
-def _find_biases(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the biases of the classifiers, none where there are none that are known."""
+def _find_biases(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the classifiers by the names of their biases, none where there are none that are known."""
     try:
         return {
-            name: bias
+            name: layer
             for _, classifiers in find_classifiers(model)
-            for name, bias in classifiers.items()
+            for name, layer in classifiers.items()
         }
     except ValueError:
         return {}
@@ -168,10 +168,10 @@ def _classifier_keys(model: nn.Module) -> set[str]:
 
 def _warn_of_bias(runner: Runner, model: nn.Module) -> None:
     loss = _find_sigmoid_loss(model)
-    for name, bias in _find_biases(model).items() if loss else ():
-        if bias.numel() > _MANY_CLASSES and bias.detach().sigmoid().mean() > 0.25:
+    for name, layer in _find_biases(model).items() if loss else ():
+        if layer.out_features > _MANY_CLASSES and layer.bias.detach().sigmoid().mean() > 0.25:
             runner.logger.warning(
-                f'{loss} starts with {bias.numel():,} sigmoids at 1 / 2 ({name} is 0): the '
+                f'{loss} starts with {layer.out_features:,} sigmoids at 1 / 2 ({name} is 0): the '
                 "negatives of all classes come first; add dict(type='PriorBiasHook') to "
                 '`custom_hooks`'
             )

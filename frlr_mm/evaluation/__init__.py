@@ -5,5 +5,12 @@ from .attribute_metric import AttributeMetric
 from .calibration_metric import CalibrationMetric
 from .open_set_metric import OpenSetMetric
 from .reid_metric import ReIDMetric
+from .topk_accuracy import TopKAccuracy
 
-__all__ = ['AttributeMetric', 'CalibrationMetric', 'OpenSetMetric', 'ReIDMetric']
+__all__ = [
+    'AttributeMetric',
+    'CalibrationMetric',
+    'OpenSetMetric',
+    'ReIDMetric',
+    'TopKAccuracy',
+]

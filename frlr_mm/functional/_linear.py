@@ -4,6 +4,9 @@ Logistic losses need no normaliser over the classes, so that the classes can be 
 forward sums the terms of each chunk and drops its logits, backward computes them once more. The
 contract is ``linear(features, weight, bias, index, terms)``: it returns the losses of the images
 (N,) and keeps (least, ties) of hard selection.
+
+Where the classes are spread over processes, each has the part of the losses that its classes make,
+and all of them search for (least, ties) together.
 """
 
 from collections.abc import Iterator
@@ -17,9 +20,11 @@ from ._autograd import refuse_second_derivative
 from ._inputs import Terms
 from ._reduction import accumulation_dtype
 from ._rows import row_blocks
+from ._search import least_and_ties_over_ranks
 from ._select import is_selected, num_selected
 from ._terms import soft_slope, soft_terms, softplus
 from ._torch import autocast_dtype
+from .sharding import ClassShard
 
 # A logit whose sigmoid, and the gradient of it, is exactly 0. It takes the target class out of the
 # negatives; -inf would do the same to the loss, but not to its gradient (0 * inf).
@@ -48,44 +53,51 @@ class _LinearLoss(Function):
         terms: Terms,
         dtype: torch.dtype,
         budget: int,
+        shard: ClassShard | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        k, scale = _num_and_scale(weight.shape[0], terms)
-        class_weight = terms.class_weight
-        target = (features.to(dtype) * weight[index.squeeze(1)].to(dtype)).sum(
-            1, keepdim=True, dtype=accumulation_dtype(dtype)
-        )
-        if bias is not None:
-            target += bias[index]
+        k, scale = _num_and_scale(weight.shape[0] if shard is None else shard.num_classes, terms)
+        class_weight, column = _own_classes(index, terms, shard)
+        k_here = min(k, weight.shape[0])
+        target = _target_logits(features, weight, bias, column, dtype, shard)
         loss = torch.zeros_like(target)
         least, ties = torch.empty_like(target), torch.empty_like(target)
-        num_rows, num_classes = _tile(features.shape[0], weight, dtype, k, budget)
+        num_rows, num_classes = _tile(features.shape[0], weight, dtype, k, budget, shard)
         for rows in _steps(features.shape[0], num_rows):
-            best = loss.new_full((loss[rows].shape[0], k), -torch.inf)
+            best = loss.new_full((loss[rows].shape[0], k_here), -torch.inf)
             for classes in _steps(weight.shape[0], num_classes):
                 x = _logits(features[rows], weight, bias, classes, dtype)
-                _place(x, index[rows] - classes.start, NEGLIGIBLE)
+                _place(x, column[rows] - classes.start, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
                 for block in row_blocks(x):
                     if k:
                         value = _selection_key(x[block], each)
-                        best[block] = torch.cat([best[block], value], 1).topk(k, 1).values
+                        best[block] = torch.cat([best[block], value], 1).topk(k_here, 1).values
                         continue
                     summands = soft_terms(x[block], terms.gamma)[2]
                     summands = summands if each is None else summands.mul_(each)
                     loss[rows][block] += summands.sum(1, keepdim=True)
                 del x  # before the next chunk's are made
             if k:
-                least[rows] = best.amin(1, keepdim=True)
-                ties[rows] = (best == least[rows]).sum(1, keepdim=True).to(best.dtype)
+                if shard is None:
+                    least[rows] = best.amin(1, keepdim=True)
+                    ties[rows] = (best == least[rows]).sum(1, keepdim=True).to(best.dtype)
+                else:
+                    least[rows], ties[rows], greater = least_and_ties_over_ranks(best, k, shard)
+                    # The values descend; the term of one that is not selected is 0.
+                    is_out = torch.arange(k_here, device=best.device) >= greater + ties[rows]
+                    best.masked_fill_(is_out, NEGLIGIBLE if class_weight is None else 0)
                 summands = best if class_weight is not None else softplus(best)
                 loss[rows] = summands.sum(1, keepdim=True)
         factor = _positive_factor(index, target, terms)
-        loss = factor * softplus(-target) + scale * loss
+        positive = factor * softplus(-target)
+        if shard is not None:
+            positive.masked_fill_((column < 0) | (column >= weight.shape[0]), 0)
+        loss = positive + scale * loss
         return loss.squeeze(1), -factor * (-target).sigmoid(), torch.cat([least, ties], 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        *tensors, ctx.terms, ctx.dtype, ctx.budget = inputs
+        *tensors, ctx.terms, ctx.dtype, ctx.budget, ctx.shard = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*tensors, *output[1:])
 
@@ -93,21 +105,23 @@ class _LinearLoss(Function):
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple:
         refuse_second_derivative()
         features, weight, bias, index, target_slope, kept = ctx.saved_tensors
-        k, scale = _num_and_scale(weight.shape[0], ctx.terms)
-        gamma, class_weight = ctx.terms.gamma, ctx.terms.class_weight
+        shard, gamma = ctx.shard, ctx.terms.gamma
+        num_classes = weight.shape[0] if shard is None else shard.num_classes
+        k, scale = _num_and_scale(num_classes, ctx.terms)
+        class_weight, column = _own_classes(index, ctx.terms, shard)
         wanted = ctx.needs_input_grad
         grad_features = torch.zeros_like(features, dtype=kept.dtype) if wanted[0] else None
         grad_weight = torch.zeros_like(weight) if wanted[1] else None
         grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if wanted[2] else None
         grad_loss = grad_loss[:, None]
         # The very tiles of forward: other shapes may round the logits otherwise.
-        num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, k, ctx.budget)
+        num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, k, ctx.budget, shard)
         for rows in _steps(features.shape[0], num_rows):
             least, ties = kept[rows].clone().tensor_split(2, 1)
             for classes in _steps(weight.shape[0], num_classes):
                 x = _logits(features[rows], weight, bias, classes, ctx.dtype)
-                column = index[rows] - classes.start
-                _place(x, column, NEGLIGIBLE)
+                target = column[rows] - classes.start
+                _place(x, target, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
                 for block in row_blocks(x):
                     if k:
@@ -118,7 +132,7 @@ class _LinearLoss(Function):
                     else:
                         slope = soft_slope(*soft_terms(x[block], gamma), gamma)
                     x[block] = slope.mul_(scale if each is None else each * scale)
-                _place(x, column, target_slope[rows])
+                _place(x, target, target_slope[rows])
                 x.mul_(grad_loss[rows])
                 x, inputs = x.to(ctx.dtype), features[rows].to(ctx.dtype)
                 if grad_features is not None:
@@ -132,14 +146,55 @@ class _LinearLoss(Function):
             grad_features = grad_features.to(features.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
-        return grad_features, grad_weight, grad_bias, *[None] * 4
+        return grad_features, grad_weight, grad_bias, *[None] * 5
+
+
+def _own_classes(
+    index: Tensor, terms: Terms, shard: ClassShard | None
+) -> tuple[Tensor | None, Tensor]:
+    """Return the factors of the classes here, and where among these the targets are (N, 1).
+
+    A target that another process holds is in no column.
+    """
+    if shard is None:
+        return terms.class_weight, index
+    factors = terms.class_weight
+    return None if factors is None else factors[shard.start : shard.stop], index - shard.start
+
+
+def _target_logits(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    column: Tensor,
+    dtype: torch.dtype,
+    shard: ClassShard | None,
+) -> Tensor:
+    """Return the logit of each image's target (N, 1); of another process's, anything finite."""
+    if shard is not None:
+        column = column.clamp(0, weight.shape[0] - 1)
+    target = (features.to(dtype) * weight[column.squeeze(1)].to(dtype)).sum(
+        1, keepdim=True, dtype=accumulation_dtype(dtype)
+    )
+    return target if bias is None else target.add_(bias[column])
 
 
 def _tile(
-    num_images: int, weight: Tensor, dtype: torch.dtype, k: int, budget: int
+    num_images: int,
+    weight: Tensor,
+    dtype: torch.dtype,
+    k: int,
+    budget: int,
+    shard: ClassShard | None,
 ) -> tuple[int, int]:
-    """Return how many rows and how many classes of logits to hold at once."""
+    """Return how many rows and how many classes of logits to hold at once.
+
+    The rows are as many on every process, since all search for what is selected of them together.
+    """
     num_classes, num_channels = weight.shape
+    if shard is not None:
+        num_classes = shard.max_size
+    k = min(k, num_classes)
     numbers = budget // (8 if dtype == torch.float64 else 4)
     # A CPU works in small blocks. A GPU holds what it computes of the logits, and what merges them
     # with the selected values; in half precision there are copies of the weights.
@@ -191,6 +246,7 @@ def linear_images_loss(
     index: Tensor,
     terms: Terms,
     chunk_budget: float,
+    shard: ClassShard | None = None,
 ) -> Tensor:
     """Compute the images' losses of a linear classifier, differentiable once.
 
@@ -201,20 +257,24 @@ def linear_images_loss(
         index (Tensor): Class indices, int64 (N, 1).
         terms (Terms): The selection, ``alpha`` and the class factors.
         chunk_budget (float): In bytes.
+        shard (ClassShard, optional): Which classes ``weight`` and ``bias`` are, where they are not
+            all of ``terms`` and ``index``. Defaults to None.
 
     Returns:
-        Tensor: (N,), in the accumulation dtype.
+        Tensor: (N,), in the accumulation dtype: what the classes of ``weight`` make of the losses.
     """
     device = features.device.type
     dtype = autocast_dtype(device) or features.dtype
+    arguments = (features, weight, bias, index, terms, dtype, int(chunk_budget), shard)
     with torch.autocast(device, enabled=False):
-        return _LinearLoss.apply(features, weight, bias, index, terms, dtype, int(chunk_budget))[0]
+        return _LinearLoss.apply(*arguments)[0]
 
 
 def _num_and_scale(num_classes: int, terms: Terms) -> tuple[int, float]:
-    """Return k, 0 for soft selection, and the factor of each negative term."""
+    """Return k and the factor of each negative term; k is 0 where there is nothing to select."""
     k = 0 if terms.ratio is None else num_selected(num_classes, terms.ratio)
-    return k, 1.0 if terms.alpha == 'sum' else float(terms.alpha) / (k or num_classes - 1)
+    scale = 1.0 if terms.alpha == 'sum' else float(terms.alpha) / (k or num_classes - 1)
+    return 0 if k == num_classes else k, scale
 
 
 def _positive_factor(index: Tensor, like: Tensor, terms: Terms) -> Tensor:

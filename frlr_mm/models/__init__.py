@@ -2,9 +2,10 @@
 
 from .. import registration  # noqa: F401 (first: it mends what is imported here)
 from .classifiers import LogisticClassifier
-from .heads import BNNeckHead, FusedLinearClsHead
+from .heads import BNNeckHead, FusedLinearClsHead, ShardedLinearClsHead
 from .label_smooth_loss import LabelSmoothFRLRLoss
 from .losses import HSLRLoss, SSLRLoss
+from .sharded_linear import keep_shards_from_ddp
 
 __all__ = [
     'BNNeckHead',
@@ -13,4 +14,6 @@ __all__ = [
     'LabelSmoothFRLRLoss',
     'LogisticClassifier',
     'SSLRLoss',
+    'ShardedLinearClsHead',
+    'keep_shards_from_ddp',
 ]

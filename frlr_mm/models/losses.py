@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_number
 from ..functional import (
+    ClassShard,
     fused_linear_hs_lr_loss,
     fused_linear_ss_lr_loss,
     hs_lr_loss,
+    sharded_linear_hs_lr_loss,
+    sharded_linear_ss_lr_loss,
     ss_lr_loss,
 )
 from ..functional._inputs import REDUCTIONS, Alpha, AvgFactor, Terms
@@ -42,6 +45,7 @@ class FocusRectifiedLoss(nn.Module):
     focus_params: tuple[str, ...]
     function: Any
     fused_function: Any
+    sharded_function: Any
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class FocusRectifiedLoss(nn.Module):
         weight: Tensor | None = None,
         avg_factor: AvgFactor = None,
         reduction_override: str | None = None,
+        shard: ClassShard | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Compute the loss of a linear classifier without holding its logits.
@@ -118,6 +123,8 @@ class FocusRectifiedLoss(nn.Module):
             weight (Tensor, optional): As for :meth:`forward`. Defaults to None.
             avg_factor (int | float | Tensor, optional): As for :meth:`forward`. Defaults to None.
             reduction_override (str, optional): As for :meth:`forward`. Defaults to None.
+            shard (ClassShard, optional): Which classes ``fc_weight`` and ``fc_bias`` are, where
+                other processes have the others. Defaults to None.
             **kwargs: As for :meth:`forward`.
 
         Returns:
@@ -127,8 +134,12 @@ class FocusRectifiedLoss(nn.Module):
             TypeError: If a number is not one, or a dtype does not fit.
             ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
         """
-        arguments = self._arguments(features, fc_weight.shape[:1], reduction_override)
-        loss = self.fused_function(
+        num_classes = fc_weight.shape[0] if shard is None else shard.num_classes
+        arguments = self._arguments(features, [num_classes], reduction_override)
+        function = self.fused_function
+        if shard is not None:
+            function, arguments['shard'] = self.sharded_function, shard
+        loss = function(
             features,
             fc_weight,
             fc_bias,
@@ -217,6 +228,7 @@ class HSLRLoss(FocusRectifiedLoss):
     focus_params = ('alpha', 'ratio')
     function = staticmethod(hs_lr_loss)
     fused_function = staticmethod(fused_linear_hs_lr_loss)
+    sharded_function = staticmethod(sharded_linear_hs_lr_loss)
 
     def __init__(
         self,
@@ -263,6 +275,7 @@ class SSLRLoss(FocusRectifiedLoss):
     focus_params = ('alpha', 'gamma')
     function = staticmethod(ss_lr_loss)
     fused_function = staticmethod(fused_linear_ss_lr_loss)
+    sharded_function = staticmethod(sharded_linear_ss_lr_loss)
 
     def __init__(
         self,

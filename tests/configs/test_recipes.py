@@ -30,6 +30,8 @@ ENTRY_RECIPES = {
     'resnet50_frlr': 'resnet50_8xb32-hslr_in1k',
     'vit-base-p16_frlr': 'vit-base-p16_32xb128-mae-sslr_in1k',
 }
+# On several processes, each with a share of the classes: which recipe it is in all else.
+SHARDED_RECIPES = {'resnet18_2xb64-hslr-sharded_glyphs': 'resnet18_b128-hslr_glyphs'}
 # Whose weights our recipes start from.
 STOCK = {
     'resnet50': ('resnet', 'resnet50_8xb32_in1k'),
@@ -174,7 +176,7 @@ def make_hooks(family, loss, stock_hooks):
 
 
 def test_every_recipe_is_in_the_table():
-    assert set(RECIPES) == {*DERIVED, *BASELINES, *ENTRY_RECIPES}
+    assert set(RECIPES) == {*DERIVED, *BASELINES, *ENTRY_RECIPES, *SHARDED_RECIPES}
 
 
 @pytest.mark.parametrize('name', DERIVED)
@@ -194,6 +196,22 @@ def test_changes_what_the_table_says_and_nothing_else(name):
 @pytest.mark.parametrize(('entry', 'name'), ENTRY_RECIPES.items())
 def test_entry_recipe_equals_that_of_imagenet(entry, name):
     assert load(entry).to_dict() == load(name).to_dict()
+
+
+@pytest.mark.parametrize(('name', 'base'), SHARDED_RECIPES.items())
+def test_sharded_recipe_differs_in_the_head_and_in_what_it_asks_for(name, base):
+    """Its training run is in tests/engine/test_sharded_runner.py: it takes two processes."""
+    expected = flatten(load(base).to_dict())
+    size = expected['train_dataloader.batch_size']
+    expected |= {
+        'model.head.type': 'ShardedLinearClsHead',
+        'runner_type': 'ShardedRunner',
+        'train_dataloader.batch_size': size // 2,
+        'val_evaluator.type': 'TopKAccuracy',
+        'test_evaluator.type': 'TopKAccuracy',
+    }
+    assert flatten(load(name).to_dict()) == expected
+    assert listed_parameters()[name] == listed_parameters()[base]
 
 
 @pytest.mark.parametrize('name', BASELINES)

@@ -104,7 +104,7 @@ def last_layers(head):
         return [head.csra_heads[0].head.weight]
     model = nn.Module()
     model.head = head
-    return [bias for _, biases in find_classifiers(model) for bias in biases.values()]
+    return [layer.bias for _, layers in find_classifiers(model) for layer in layers.values()]
 
 
 def check(name):

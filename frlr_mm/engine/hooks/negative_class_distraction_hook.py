@@ -153,7 +153,7 @@ def find_sigmoid_loss(model: nn.Module) -> nn.Module:
         if isinstance(module, FusedLinearClsHead):
             raise ValueError(
                 'NegativeClassDistractionHook expected the logits of a batch, but got a '
-                'FusedLinearClsHead, which makes none: use LinearClsHead'
+                f'{type(module).__name__}, which makes none: use LinearClsHead'
             )
         if isinstance(module, LabelSmoothLoss):
             raise ValueError(

@@ -77,18 +77,18 @@ class PriorBiasHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         dataset = runner.train_dataloader.dataset
         for task, classifiers in find_classifiers(model):
-            num_classes = next(iter(classifiers.values())).numel()
+            num_classes = next(iter(classifiers.values())).out_features
             if task is None:
                 hint = ', or PriorBiasHook(allow_unused=True)'
                 check_num_classes(model, dataset, num_classes, self.allow_unused, hint)
             missing = {}
-            for name, bias in classifiers.items():
-                if self._loaded.get(name) == bias.shape:
+            for name, layer in classifiers.items():
+                if self._loaded.get(name) == (layer.out_features,):
                     runner.logger.info(
                         f'PriorBiasHook: {name} is from a checkpoint and stays as it is'
                     )
                 else:
-                    missing[name] = bias
+                    missing[name] = layer
             if not missing:
                 continue
             _refuse_pretrained(model, next(iter(missing)).split('.')[0])
@@ -96,8 +96,9 @@ class PriorBiasHook(Hook):
             prior = counts.prior()
             log_odds = torch.from_numpy(np.log(prior) - np.log1p(-prior))
             with torch.no_grad():
-                for bias in missing.values():
-                    bias.copy_(log_odds)
+                for layer in missing.values():
+                    # A process may hold a share of the classes.
+                    layer.bias.copy_(log_odds[getattr(layer, 'rows', slice(None))])
             runner.logger.info(
                 f'PriorBiasHook: {" and ".join(missing)} from {counts.num_images:,} images, '
                 f'{num_classes:,} classes, prior between {prior.min():.3g} and {prior.max():.3g} '
@@ -141,15 +142,15 @@ def check_num_classes(
         )
 
 
-def find_classifiers(model: nn.Module) -> Iterator[tuple[str | None, dict[str, nn.Parameter]]]:
+def find_classifiers(model: nn.Module) -> Iterator[tuple[str | None, dict[str, nn.Linear]]]:
     """Find the linear classifiers of a model's head, or that of a backbone with one.
 
     Args:
         model (nn.Module): The model, not wrapped.
 
     Yields:
-        tuple[str | None, dict[str, nn.Parameter]]: The task, None where there is one alone, and
-        the biases (C,) of its classifiers by their names in the model.
+        tuple[str | None, dict[str, nn.Linear]]: The task, None where there is one alone, and its
+        classifiers by the names of their biases in the model.
 
     Raises:
         ValueError: If a head has no linear layer with C outputs, or a classifier has no bias.
@@ -169,8 +170,8 @@ def find_classifiers(model: nn.Module) -> Iterator[tuple[str | None, dict[str, n
         yield None, _find_biases(head, 'head')
 
 
-def _find_bias_of_backbone(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the bias of the last linear layer, which makes the logits."""
+def _find_bias_of_backbone(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the last linear layer, which makes the logits, by the name of its bias."""
     backbone: Any = getattr(model, 'backbone', nn.Identity())
     named = backbone.named_modules()
     if not hasattr(backbone, 'num_classes'):  # InceptionV3: not a layer deep inside
@@ -188,11 +189,11 @@ def _find_bias_of_backbone(model: nn.Module) -> dict[str, nn.Parameter]:
             f'({type(model.head).__name__}), nor is there one in {type(backbone).__name__}'
         )
     name, layer = layers[-1]
-    return {f'backbone.{name}.bias': layer.bias}
+    return {f'backbone.{name}.bias': layer}
 
 
-def _find_biases(head: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
-    """Return the biases of the classifiers of a head of one task."""
+def _find_biases(head: nn.Module, prefix: str) -> dict[str, nn.Linear]:
+    """Return the classifiers of a head of one task by the names of their biases."""
     layers = {n: m for n, m in head.named_modules() if isinstance(m, nn.Linear)}
     if isinstance(head, MultiTaskHead):
         raise ValueError(
@@ -226,7 +227,7 @@ def _find_biases(head: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
     for name in found:
         if layers[name].bias is None:
             raise ValueError(f'{expected}, but its linear layer has no bias {owner}')
-        biases['.'.join(filter(None, (prefix, name, 'bias')))] = layers[name].bias
+        biases['.'.join(filter(None, (prefix, name, 'bias')))] = layers[name]
     return biases
 
 

@@ -2,5 +2,6 @@
 
 from .bnneck_head import BNNeckHead
 from .fused_linear_cls_head import FusedLinearClsHead
+from .sharded_linear_cls_head import ShardedLinearClsHead
 
-__all__ = ['BNNeckHead', 'FusedLinearClsHead']
+__all__ = ['BNNeckHead', 'FusedLinearClsHead', 'ShardedLinearClsHead']

@@ -66,7 +66,9 @@ class FusedLinearClsHead(LinearClsHead):
             )
         features = self.pre_logits(feats)
         label = torch.cat([sample.gt_label for sample in data_samples])
-        loss = self.loss_module.forward_fused(
+        return dict(loss=self._fused_loss(features, label, **kwargs))
+
+    def _fused_loss(self, features: Tensor, label: Tensor, **kwargs: Any) -> Tensor:
+        return self.loss_module.forward_fused(
             features, self.fc.weight, self.fc.bias, label, avg_factor=features.shape[0], **kwargs
         )
-        return dict(loss=loss)

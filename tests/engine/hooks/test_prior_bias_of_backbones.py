@@ -25,10 +25,10 @@ def build(backbone, head='ClsHead'):
 def test_last_layer_of_the_backbone(backbone, name):
     with torch.device('meta'):
         model = build(backbone)
-    ((task, biases),) = find_classifiers(model)
-    assert task is None and list(biases) == [name]
-    assert biases[name] is model.get_parameter(name)
-    assert len(biases[name]) == backbone['num_classes']
+    ((task, layers),) = find_classifiers(model)
+    assert task is None and list(layers) == [name]
+    assert layers[name].bias is model.get_parameter(name)
+    assert layers[name].out_features == backbone['num_classes']
 
 
 def test_head_for_several_labels():

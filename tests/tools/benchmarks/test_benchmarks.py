@@ -143,6 +143,51 @@ def test_bench_training_from_an_installed_package(tmp_path):
         assert row['commit'] == 'unknown'
 
 
+@pytest.mark.slow
+def test_bench_sharded_counts_and_times(tmp_path):
+    arguments = dict(classes=40, processes=2, images=3, channels=5, rounds=2, out=tmp_path)
+    result = subprocess.run(
+        [sys.executable, str(BENCHMARKS / 'bench_sharded.py')]
+        + [str(part) for key, value in arguments.items() for part in (f'--{key}', value)],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows = read(tmp_path / 'bench_sharded.csv')
+    assert [(row['W'], row['function']) for row in rows] == [
+        (w, name) for w in '12' for name in ('ss_lr', 'hs_lr ratio 0.01', 'softmax')
+    ]
+    assert rows[0].keys() == read(ROOT / 'docs/results/bench_sharded.csv')[0].keys()
+    counted = {row['function']: row for row in rows if row['W'] == '2'}
+    calls = {name: int(row['all_reduce_calls']) for name, row in counted.items()}
+    # Eight rounds of the search; a maximum and two sums.
+    assert calls == {'ss_lr': 0, 'hs_lr ratio 0.01': 8, 'softmax': 3}
+    # Six images, their losses and the gradient of their features.
+    assert int(counted['ss_lr']['reduce_scatter_bytes']) == 4 * (6 + 6 * 5)
+    assert int(counted['softmax']['all_reduce_bytes']) == 3 * 6 * 4
+    for row in rows:
+        assert 0 < float(row['p20_ms']) <= float(row['p50_ms'])
+        # Five weights and a bias for each class.
+        assert int(row['peak_bytes']) > int(row['shard_bytes']) == 24 * 40 // int(row['W'])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        (('--images', 0), 'expected --images to be at least 1, but got 0'),
+        (('--rounds', -1), 'expected --rounds to be at least 0, but got -1'),
+        (('--processes', 1), 'expected --processes to be at least 2, but got 1'),
+        (
+            ('--classes', 3, '--processes', 4),
+            'expected --classes to be at least 4, one for each process, but got 3',
+        ),
+    ],
+)
+def test_wrong_sizes_of_sharded_classifiers_are_one_line(run_tool, arguments, line):
+    status, output = run_tool('benchmarks/bench_sharded.py', *arguments)
+    assert status == 2 and line in output
+
+
 @pytest.mark.parametrize('name', ['rounds', 'threads'])
 @pytest.mark.parametrize('script', ['bench_losses.py', 'bench_training.py'])
 def test_wrong_arguments_are_one_line(run_tool, script, name):
