@@ -1,7 +1,5 @@
 """Scale and shift of logits, fitted on a validation set and folded into a checkpoint."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import ConformerHead

@@ -148,7 +148,7 @@ def find_num_outputs(model: nn.Module) -> int | None:
 
 
 def _find_biases(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the classifiers by the names of their biases, none where there are none that are known."""
+    """Return the classifiers by the names of their biases, none where none is known."""
     try:
         return {
             name: layer
