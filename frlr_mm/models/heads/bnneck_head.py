@@ -39,8 +39,8 @@ class BNNeckHead(LinearClsHead):
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Return the features (N, in_channels) that the classifier gets."""
-        # Other kinds of normalisation that replace it, such as SyncBatchNorm, have other needs. The
-        # number of images comes last: asked for in evaluation, it would be fixed in an export.
+        # Other kinds of normalisation that replace it, such as SyncBatchNorm, have other needs.
+        # Asked for in evaluation, too, the number of images would be fixed in an export.
         if self.bn.training and isinstance(self.bn, nn.BatchNorm1d) and len(feats[-1]) == 1:
             raise ValueError(
                 'Expected BNNeckHead to get at least 2 images per batch and process in training, '
