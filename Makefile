@@ -49,7 +49,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	    echo 'frlr_mm needs Python 3.10 to 3.13, but $(PYTHON) is' \
 	        "$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --editable '.[mmpretrain,tests]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '.[mmpretrain,tests,export]' --constraint constraints.txt
 	@touch $@
 
 clean:

@@ -17,10 +17,17 @@ from mmengine.runner import find_latest_checkpoint
 from mmpretrain import get_model
 from torch.utils.data import DataLoader
 
+from frlr_mm.commands.choose_threshold import accept
+from frlr_mm.compat import NONE_OF_THESE
+from frlr_mm.datasets import ClassSubset
 from frlr_mm.datasets.glyphs._faces import glyph_characters
 from frlr_mm.reporting.figures import save_figure
 
 TOOLS = Path(__file__).resolve().parent
+# Characters that were never trained, beside those of the test set.
+NUM_UNKNOWN = 100
+# The share of test images that is not rejected.
+ACCEPTED = 0.95
 CONFIG = TOOLS.parent / 'configs' / 'glyphs' / 'resnet18_b128-hslr_glyphs.py'
 
 
@@ -49,9 +56,14 @@ def run_tool(*args: object) -> None:
 
 
 def predict(config: mmengine.Config, checkpoint: str) -> tuple[list[dict], torch.Tensor]:
-    """Return the test images with their labels and the sigmoid scores (N, C) of the checkpoint."""
+    """Return test images with their labels and the sigmoid scores (N, C) of the checkpoint.
+
+    Behind those of the test set come images of unknown characters, whose label is -1.
+    """
     model = get_model(config, pretrained=checkpoint).eval()
-    dataset = DATASETS.build(config.test_dataloader.dataset)
+    known = config.model.head.num_classes
+    characters = dict(config.test_dataloader.dataset, num_classes=known + NUM_UNKNOWN)
+    dataset = ClassSubset(DATASETS.build(characters), known, others='unknown')
     loader = DataLoader(dataset, config.test_dataloader.batch_size, collate_fn=pseudo_collate)
     with torch.no_grad():
         scores = [
@@ -73,9 +85,14 @@ def choose(
 
 
 def draw(
-    log_file: Path, infos: list[dict], scores: torch.Tensor, classes: tuple[str, ...]
+    log_file: Path,
+    infos: list[dict],
+    scores: torch.Tensor,
+    classes: tuple[str, ...],
+    shown: list[int],
+    threshold: float,
 ) -> Figure:
-    """Draw the learning curves above test images with their highest sigmoid scores."""
+    """Draw the learning curves above images with their highest sigmoid scores."""
     rows = [json.loads(line) for line in log_file.read_text().splitlines()]
     train = [row for row in rows if 'loss' in row]
     val = [row for row in rows if 'accuracy/top1' in row]
@@ -93,15 +110,22 @@ def draw(
         axis.set(title=title, xlabel=label, yscale='log' if y == 'ratio' else 'linear')
         axis.grid(alpha=0.3)
 
-    glyphs.suptitle('Test images and their three highest sigmoid scores; black: the right class')
-    for cell, i in zip(glyphs.subfigures(2, 6).flat, choose(infos, scores), strict=False):
+    glyphs.suptitle(
+        'Test images and their three highest sigmoid scores; black: the right class; '
+        f'below {threshold:.2f}: none of these'
+    )
+    for cell, i in zip(glyphs.subfigures(2, 6).flat, shown, strict=False):
         image, bars = cell.subplots(1, 2)
+        if scores[i].max() < threshold:
+            known = 'known' if infos[i]['gt_label'] >= 0 else 'never trained'
+            cell.suptitle(f'{NONE_OF_THESE} ({known})', fontsize=9)
         image.imshow(infos[i]['img'], cmap='gray')
         image.axis('off')
         top = scores[i].topk(3)
         colors = ['k' if int(j) == infos[i]['gt_label'] else 'w' for j in top.indices]
         bars.barh(range(3), top.values.tolist(), color=colors, edgecolor='k')
         bars.set_yticks(range(3), [classes[int(j)] for j in top.indices], fontsize=12)
+        bars.axvline(threshold, color='0.6', linestyle='dotted')
         bars.set(xlim=(0, 1), xticks=(0, 1), box_aspect=1)
         bars.invert_yaxis()
     return figure
@@ -133,10 +157,22 @@ def main() -> None:
     # tools/test.py logs there as well; the last log of training holds its loss.
     log_file = next(log for log in reversed(logs) if '"loss"' in log.read_text())
     infos, scores = predict(config, checkpoint)
-    figure = draw(log_file, infos, scores, glyph_characters())
+    is_known = np.array([info['gt_label'] >= 0 for info in infos])
+    num_known, best = int(is_known.sum()), scores.amax(1).numpy()
+    threshold = accept(best[is_known], ACCEPTED)
+    rejected = np.flatnonzero(~is_known & (best < threshold))
+    shown = choose(infos[:num_known], scores[:num_known])
+    # One of the unknown characters takes the place of a right one.
+    shown = [*shown[1:], *np.random.default_rng(0).permutation(rejected)[:1].tolist()]
+    figure = draw(log_file, infos, scores, glyph_characters(), shown, threshold)
     files = save_figure(figure, args.work_dir / 'demo.png', dpi=120)
     top1 = mmengine.load(metrics_file)['accuracy/top1']
-    print(f'top-1: {top1:.1f} %\nfigure: {" ".join(map(str, files))}')
+    print(
+        f'top-1: {top1:.1f} %\n'
+        f'{NONE_OF_THESE}, where no score reaches {threshold:.3f}: {1 - ACCEPTED:.0%} of the test '
+        f'images, {len(rejected) / (~is_known).sum():.0%} of those of unknown characters\n'
+        f'figure: {" ".join(map(str, files))}'
+    )
 
 
 if __name__ == '__main__':

@@ -35,6 +35,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_arguments(parser)
     parser.add_argument('--out', type=Path, required=True, help='the copy')
+    parser.add_argument(
+        '--scores',
+        choices=('top', 'all'),
+        default='top',
+        help='which sigmoids are to be probabilities: that of the predicted class (default), or '
+        'those of all classes; several labels, and a softmax, are always fitted as a whole',
+    )
     parser.add_argument('--figure', type=Path, help='a reliability diagram: PNG and SVG')
     add_split(parser)
     args = parser.parse_args(argv)
@@ -60,9 +67,15 @@ def main(argv: list[str] | None = None) -> None:
         logits, label = predict_logits(model, build_loader(cfg, args.split))
         if label.ndim == 1:
             logits, label = logits[label >= 0], label[label >= 0]
-        scale, shift = fit(logits, label, logistic)
+        fitted, truth = logits, label
+        if logistic and label.ndim == 1 and args.scores == 'top':
+            # One yes-or-no answer per image: whether the predicted class is right.
+            fitted, predicted = logits.max(1, keepdim=True)
+            truth = (predicted == label[:, None]).float()
+        scale, shift = fit(fitted, truth, logistic)
         calibrated = logits * scale + shift
-        before, after = (likelihood_loss(each, label, logistic) for each in (logits, calibrated))
+        before = likelihood_loss(fitted, truth, logistic)
+        after = likelihood_loss(fitted * scale + shift, truth, logistic)
         if before - after < _GAIN * before:
             scale, shift, calibrated = 1.0, 0.0, logits
         write_copy(args, model, scale, shift)

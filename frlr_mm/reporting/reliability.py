@@ -33,7 +33,7 @@ def save_reliability_diagram(series: Mapping[str, Bins], path: Path) -> tuple[Pa
         line = dict(color=style['color'], linestyle=style['linestyle'])
         below.stairs(100 * bins.counts / bins.counts.sum(), edges, **line)
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel='accuracy')
-    above.legend(loc='upper left')
+    above.legend(loc='lower right')
     below.set(xlabel='largest score', ylabel='images, %')
     for axis in (above, below):
         axis.grid(alpha=0.3)

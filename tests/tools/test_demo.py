@@ -12,6 +12,9 @@ def test_demo_prints_top1_and_leaves_a_figure(run_tool, tmp_path, monkeypatch):
     )
     assert status == 0, output[-3000:]
     assert re.search(r'^top-1: \d+\.\d %$', output, re.MULTILINE)
+    # 5 % of the test images are rejected; of unknown ones more, even after two epochs.
+    found = re.search(r'reaches (0\.\d+): 5% of the test images, (\d+)% of', output)
+    assert 0 < float(found[1]) < 1 and int(found[2]) > 5
     assert output.splitlines()[-1] == 'figure: demo/demo.png demo/demo.svg'
     with Image.open('demo/demo.png') as figure:
         assert figure.width > 1000 and len(figure.convert('L').getcolors()) > 50

@@ -40,7 +40,8 @@ class BNNeckHead(LinearClsHead):
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Return the features (N, in_channels) that the classifier gets."""
         # Other kinds of normalisation that replace it, such as SyncBatchNorm, have other needs.
-        if len(feats[-1]) == 1 and self.bn.training and isinstance(self.bn, nn.BatchNorm1d):
+        # Asked for in evaluation, too, the number of images would be fixed in an export.
+        if self.bn.training and isinstance(self.bn, nn.BatchNorm1d) and len(feats[-1]) == 1:
             raise ValueError(
                 'Expected BNNeckHead to get at least 2 images per batch and process in training, '
                 "but got 1: set `batch_sampler=dict(type='NoLoneImageBatchSampler')` or "

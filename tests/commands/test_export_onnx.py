@@ -1,0 +1,71 @@
+import json
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmpretrain import ImageClassificationInferencer
+
+from frlr_mm.commands import export_onnx
+from frlr_mm.commands.export_onnx import main
+from tests.commands.conftest import SMALL, recipe
+from tests.tools.conftest import options
+
+
+def test_file_of_a_checkpoint(run, save_model, tmp_path):
+    """What mmpretrain's inferencer predicts comes out of the file."""
+    small = SMALL | {'model.reject_below': 0.9}
+    checkpoint = save_model(recipe('hslr'), small)
+    args = (recipe('hslr'), checkpoint, '--out', 'model.onnx', *options(small))
+    status, output = run(main, *args)
+    assert status == 0, output
+    assert 'model.onnx: opset 18, image uint8 (N, 32, 32, 3) -> scores' in output
+    found = re.search(r'over 4 random and 8 test images: (\S+)$', output, re.MULTILINE)
+    assert float(found[1]) < 1e-4
+
+    cfg = Config.fromfile(recipe('hslr'))
+    cfg.merge_from_dict(dict(small))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    images = [dataset.get_data_info(i)['img'] for i in range(6)]  # grey: RGB is BGR
+    expected = ImageClassificationInferencer(cfg, checkpoint)(images)
+    session = onnxruntime.InferenceSession('model.onnx')
+    (scores,) = session.run(None, dict(image=np.stack(images)))
+    about = session.get_modelmeta().custom_metadata_map
+    classes, threshold = json.loads(about['classes']), json.loads(about['threshold'])
+    assert len(classes) == 8 and threshold == 0.9 and about['loss'] == 'HSLRLoss'
+    for row, result in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(row, result['pred_scores'], atol=1e-5)
+        label = row.argmax() if row.max() >= threshold else -1
+        assert label == result['pred_label']
+
+
+def test_a_file_that_differs_is_not_kept(run, save_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_onnx, 'write_onnx', lambda model, shape, path, about: path.touch())
+    monkeypatch.setattr(export_onnx, 'largest_difference', lambda *args: float('nan'))
+    args = (recipe('hslr'), save_model(recipe('hslr')), '--out', 'model.onnx', '--num-images', 0)
+    status, output = run(main, *args, '--shape', 32, 32, *options(SMALL))
+    assert status != 0 and 'at most 0.0001, but got nan; the file is not kept' in output
+    assert not (tmp_path / 'model.onnx').exists()
+
+
+def test_missing_packages_are_one_line(run, monkeypatch):
+    monkeypatch.setattr(export_onnx, '_PACKAGES', ('onnx', 'no_such_package'))
+    status, output = run(main, recipe('hslr'), 'model.pth', '--out', 'model.onnx')
+    assert status != 0 and "no_such_package missing: pip install 'frlr_mm[export]'" in output
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [
+        (('--out', 'model.pb'), '--out to end in .onnx, but got model.pb'),
+        (('--out', 'm.onnx', '--num-images', -1), '--num-images to be at least 0, but got -1'),
+        (('--out', 'm.onnx', '--num-images', 0), '--shape where --num-images is 0'),
+        (('--out', 'm.onnx', '--shape', 16, 16), 'of 16 x 16, but got [(32, 32)]'),
+    ],
+)
+def test_wrong_arguments_are_one_line(more, message, run, save_model):
+    checkpoint = save_model(recipe('hslr'))
+    status, output = run(main, recipe('hslr'), checkpoint, *more, *options(SMALL))
+    assert status != 0 and message in output and 'Traceback' not in output
