@@ -58,7 +58,6 @@ class FashionProducts(MultiLabelDataset):
     image, of which the official file has some, are left out; the log says how many.
 
     Raises:
-        TypeError: If ``min_products`` is not an int.
         ValueError: If an argument is out of its range, a column is missing, or a row is wrong.
         FileNotFoundError: If the table or the folder of the images is missing.
 

@@ -66,7 +66,6 @@ class Omniglot(BaseDataset):
     'all', and those from 964 on are of unknown classes.
 
     Raises:
-        TypeError: If a drawer is not an int.
         ValueError: If an argument is not one of its values, a file does not fit the layout, or a
             folder is empty.
         FileNotFoundError: If a folder is missing.

@@ -47,12 +47,14 @@ def comparison_table(results: Results, job: str) -> str:
                 len(found),
                 f'{np.mean(values):.2f}',
                 *cells,
+                f'{np.median([float(row["seconds"]) for row in found]) / JOBS[job].epochs:.1f}',
             ]
         )
     if len(rows) < 2:
         return NOTHING
     header = ['loss', 'tuned settings', 'seeds', f'{metric.split("/")[1]}, %']
-    return markdown_table([*header, *(f'minus {NAMES[base]}' for base in bases)], rows)
+    against = [f'minus {NAMES[base]}' for base in bases]
+    return markdown_table([*header, *against, 's/epoch'], rows)
 
 
 def defaults_table(results: Results, job: str) -> str:

@@ -32,7 +32,8 @@ BASES = [80.0, 81.0, 79.5, 80.4, 80.9]
 def add(results, run, value, bits=None):
     row = dict.fromkeys(('accuracy/top1', 'accuracy/top5', 'curve'), f'{value:.2f}')
     correct = {} if bits is None else {CORRECT: pack_bits(bits)}
-    results.add(run, row | dict.fromkeys(ABOUT, 'x') | correct)
+    about = dict.fromkeys(ABOUT, 'x') | dict(seconds='240')
+    results.add(run, row | about | correct)
 
 
 @pytest.fixture
@@ -109,7 +110,8 @@ def test_bootstrap_is_that_of_a_mean():
 def test_tables_say_what_the_comparisons_say(results):
     table = comparison_table(results, JOB)
     lines = {line.split(' | ')[0].strip('| '): line for line in table.splitlines()}
-    assert '| minus SR | minus LR |' in table
+    assert '| minus SR | minus LR | s/epoch |' in table
+    assert all(line.endswith('| 10.0 |') for line in table.splitlines()[2:])
     assert 'lr 0.4' in lines['LR'] and '(edge)' not in table
     assert '+2.04 ± ' in lines['LR'] and lines['LR'].count(': above') == 1
     assert ': no difference' in lines['HS-LR'] and 'images ±' in lines['HS-LR']
