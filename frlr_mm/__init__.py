@@ -18,8 +18,8 @@ __version__ = '0.1.0'
 
 __all__ = ['__version__']
 
-# What serves any code on torch.
-_STANDS_ALONE = ('functional', 'reporting', '_checks')
+# What serves any code on torch, or on Keras.
+_STANDS_ALONE = ('functional', 'keras', 'reporting', '_checks')
 
 
 def _is_imported_for(names: tuple[str, ...]) -> bool:
