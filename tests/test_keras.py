@@ -297,6 +297,7 @@ def test_nothing_else_imports_it():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_same_on_tensorflow():
     tensorflow = ROOT / 'build/tensorflow'
     assert tensorflow.is_dir(), '`make test-slow` installs TensorFlow there'
