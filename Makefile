@@ -25,8 +25,15 @@ test: $(STAMP)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
-test-slow: $(STAMP)
+# TensorFlow has a folder of its own, which nothing but the test of frlr_mm.keras on it looks into.
+test-slow: $(STAMP) build/tensorflow
 	$(BIN)/python -m pytest -m slow
+
+build/tensorflow: $(STAMP)
+	rm -rf $@ $@.part
+	$(BIN)/python -m pip install --quiet --target $@.part tensorflow-cpu --constraint constraints.txt
+	mv $@.part $@
+	@touch $@
 
 # The interpreters python3.10, python3.11 and python3.13 have to be there.
 test-stacks:
@@ -49,7 +56,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	    echo 'frlr_mm needs Python 3.10 to 3.13, but $(PYTHON) is' \
 	        "$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --editable '.[mmpretrain,tests,export]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '.[mmpretrain,keras,export,tests]' --constraint constraints.txt
 	@touch $@
 
 clean:

@@ -18,8 +18,8 @@ __version__ = '0.1.0'
 
 __all__ = ['__version__']
 
-# What serves any code on torch, and the console command, which registers if its command does.
-_STANDS_ALONE = ('functional', 'reporting', '_checks', 'cli')
+# What serves any code on torch or Keras, and the console command: its commands register.
+_STANDS_ALONE = ('functional', 'keras', 'reporting', '_checks', 'cli')
 
 
 def _is_imported_for(names: tuple[str, ...]) -> bool:

@@ -2,8 +2,9 @@
 
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from numbers import Real
+from typing import Any
 
 
 def check_number(
@@ -57,3 +58,28 @@ def check_choice(name: str, value: object, choices: Collection) -> None:
     """
     if value not in choices:
         raise ValueError(f'Expected `{name}` to be one of {tuple(choices)}, but got {value!r}')
+
+
+def check_class_factor(name: str, values: Any) -> float | tuple[float, ...] | None:
+    """Return a factor of classes as plain numbers, and raise unless they are finite and >= 0.
+
+    Args:
+        name (str): The argument, for the error.
+        values (float | Sequence[float] | Tensor, optional): A number for all classes, or one for
+            each; None is returned as it is.
+
+    Raises:
+        TypeError: If a value is not a real number.
+        ValueError: If a value is NaN, infinite or below 0.
+    """
+    if values is None:
+        return None
+    if hasattr(values, 'tolist'):  # a tensor or an array
+        values = values.tolist()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        check_number(name, values)
+        return float(values)
+    values = tuple(values)
+    for i, value in enumerate(values):
+        check_number(f'{name}[{i}]', value)
+    return tuple(float(value) for value in values)

@@ -1,9 +1,15 @@
 """Settings of the whole suite."""
 
 import gc
+import os
 
 import pytest
 from hypothesis import settings
+
+# What Keras reads when it is first imported: by itself it takes TensorFlow, and finds or writes
+# settings below the home folder.
+os.environ.setdefault('KERAS_BACKEND', 'torch')
+os.environ['KERAS_HOME'] = os.devnull
 
 # The same examples in every run; an example's time says more about the machine than the code.
 settings.register_profile(

@@ -196,6 +196,6 @@ def test_constraints_pin_every_requirement(wheel):
         if line and not line.startswith('#'):
             pin = Requirement(line)
             pins[canonicalize_name(pin.name)] = re.fullmatch('==(.+)', str(pin.specifier))[1]
-    for extra in ('', 'mmpretrain', 'tests', 'export', 'fuzz'):
+    for extra in ('', 'mmpretrain', 'keras', 'export', 'tests', 'fuzz'):
         for requirement in requirements_of(wheel[0], extra):
             assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])

@@ -1,13 +1,13 @@
 """HS-LR and SS-LR as registered modules, with the contract of stock mmpretrain losses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_number
+from .._checks import check_choice, check_class_factor, check_number
 from ..functional import (
     ClassShard,
     fused_linear_hs_lr_loss,
@@ -62,8 +62,8 @@ class FocusRectifiedLoss(nn.Module):
         self.alpha = alpha
         self.reduction = reduction
         self.loss_weight = loss_weight
-        self.class_weight = _check_class_factor('class_weight', class_weight)
-        self.pos_weight = _check_class_factor('pos_weight', pos_weight)
+        self.class_weight = check_class_factor('class_weight', class_weight)
+        self.pos_weight = check_class_factor('pos_weight', pos_weight)
         # Tensors of the two, by number of classes and device: made once, not at every step. They
         # are not buffers, which a model that is built on the meta device would lose.
         self._factors: dict[tuple, Tensor] = {}
@@ -181,20 +181,6 @@ class FocusRectifiedLoss(nn.Module):
         """Return the parameters that ``print(model)`` shows."""
         names = (*self.focus_params, 'reduction', 'loss_weight')
         return ', '.join(f'{name}={getattr(self, name)!r}' for name in names)
-
-
-def _check_class_factor(name: str, values: Any) -> float | tuple[float, ...] | None:
-    if values is None:
-        return None
-    if isinstance(values, Tensor):
-        values = values.tolist()
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        check_number(name, values)
-        return float(values)
-    values = tuple(values)
-    for i, value in enumerate(values):
-        check_number(f'{name}[{i}]', value)
-    return tuple(float(value) for value in values)
 
 
 @MODELS.register_module()

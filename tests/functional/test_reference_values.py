@@ -1,18 +1,12 @@
 """Both losses against values that the authors' own code computed in float64."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
 from frlr_mm.functional import hs_lr_loss, ss_lr_loss
-from tests.support.cases import loss_and_grad
+from tests.support.cases import REFERENCE_CASES, loss_and_grad
 from tests.support.references import hs_lr_loss_as_published, ss_lr_loss_as_published
 
-CASES = json.loads(Path(__file__).parents[1].joinpath('data/reference_values.json').read_text())[
-    'cases'
-]
 FUNCTIONS = {
     'hs_lr': (hs_lr_loss, hs_lr_loss_as_published, 'ratio'),
     'ss_lr': (ss_lr_loss, ss_lr_loss_as_published, 'gamma'),
@@ -20,10 +14,12 @@ FUNCTIONS = {
 
 
 def test_all_cases_are_here():
-    assert len(CASES) == 48
+    assert len(REFERENCE_CASES) == 48
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: f'{case["label"]}-{case["loss"]}')
+@pytest.mark.parametrize(
+    'case', REFERENCE_CASES, ids=lambda case: f'{case["label"]}-{case["loss"]}'
+)
 def test_equals_authors_values(case):
     """Agree to 1e-6 in the loss and in each entry of the gradient, but for the authors' eps.
 

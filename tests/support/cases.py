@@ -1,6 +1,8 @@
 """Inputs and comparisons that the tests of both losses share."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +24,11 @@ def half_dtypes() -> list[torch.dtype]:
 
 HALF_DTYPES = half_dtypes()
 
+# What the authors' own code computed in float64.
+REFERENCE_CASES = json.loads(
+    Path(__file__).parents[1].joinpath('data/reference_values.json').read_text()
+)['cases']
+
 # Each loss, its oracle and parameters that make both of its terms count.
 LOSSES = {
     'hs_lr': (hs_lr_loss, hs_lr_loss_naive, dict(alpha=2.0, ratio=0.4)),
@@ -40,6 +47,11 @@ DENSE_KINDS = (
     'unknown_soft',
 )
 LABEL_KINDS = INDEX_KINDS + DENSE_KINDS
+
+
+def name_case(case: dict) -> str:
+    """Return what a test of a reference case is called."""
+    return f'{case["label"]}-{case["loss"]}'
 
 
 def make_logits(num_images: int, num_classes: int, seed: int = 0, scale: float = 3.0) -> Tensor:
