@@ -6,13 +6,17 @@ With --loss, any recipe that classifies is turned FRLR first.
 from frlr_mm.engine.command_line import check_checkpoint, load_stock_tool
 from frlr_mm.engine.convert import LOSSES
 from frlr_mm.engine.launch import build_run, leave_process_group, one_line_errors
+from frlr_mm.engine.log_targets import LOG_TARGETS
 
 OPTIONS = {
     '--loss': dict(
         choices=list(LOSSES),
         help='replace the classification losses of the recipe, set the prior, and for hslr anneal '
         'the ratio; the config that results is left in the work directory',
-    )
+    ),
+    '--log-to': dict(
+        nargs='+', choices=list(LOG_TARGETS), help='log there, too; the extras are named alike'
+    ),
 }
 
 

@@ -108,10 +108,21 @@ class ReIDDataset(BaseDataset):
 
 
 class FolderReIDDataset(ReIDDataset):
-    """Base class: a folder for each split, ids in the names of the files.
+    r"""Base class: a folder for each split, ids in the names of the files.
 
     Files that are not images, such as the ``Thumbs.db`` of Market-1501's archive, are passed over.
-    Arguments and errors as for :class:`ReIDDataset`.
+
+    Args:
+        split (str): As for :class:`ReIDDataset`.
+        data_root (str): As for :class:`ReIDDataset`.
+        pattern (str, optional): A regular expression for one's own file names: all of a name
+            without its suffix, with the groups ``pid`` and ``camera``, both of digits, such as
+            ``r'(?P<pid>\d+)_cam(?P<camera>\d+)_.*'``. None stands for the names of the official
+            archive. Defaults to None.
+        **kwargs: Other arguments of :class:`ReIDDataset`, whose errors this class raises.
+
+    Raises:
+        ValueError: If ``pattern`` is no regular expression or lacks a group, too.
     """
 
     # Groups 1 and 2 are the ids of the person and of the camera; the case of the suffix is free.
@@ -123,6 +134,12 @@ class FolderReIDDataset(ReIDDataset):
         'gallery': 'bounding_box_test',
     }
 
+    def __init__(
+        self, split: str, data_root: str, pattern: str | None = None, **kwargs: Any
+    ) -> None:
+        self.pattern = None if pattern is None else _compile(pattern)
+        super().__init__(split, data_root, **kwargs)
+
     def read_split(self, root: Path, split: str) -> Iterator[tuple[Path, int, int]]:
         """Yield path, person id and camera id of each image of 'train', 'query' or 'gallery'."""
         folder = root / self.folders[split]
@@ -131,21 +148,50 @@ class FolderReIDDataset(ReIDDataset):
         is_empty = True
         # `-1` sorts before the ids.
         for name in list_images(folder, IMG_EXTENSIONS):
-            match = self.name_pattern.fullmatch(name)
-            if match is None:
-                raise ValueError(
-                    f'Expected {folder / name} to have a name of '
-                    f'{type(self).__name__}, such as {self.example}'
-                )
-            person_id, camera_id = int(match[1]), int(match[2])
+            person_id, camera_id = self._ids_of(folder / name)
             if person_id != JUNK_ID:
                 is_empty = False
                 yield folder / name, person_id, camera_id
         if is_empty:
             raise ValueError(
                 f'Expected {folder} to hold images of {type(self).__name__}, such as '
-                f'{self.example}, but it holds none'
+                f'{"those of `pattern`" if self.pattern else self.example}, but it holds none'
             )
+
+    def _ids_of(self, path: Path) -> tuple[int, int]:
+        """Return the ids of the person and of the camera in a file's name."""
+        if self.pattern is None:
+            match = self.name_pattern.fullmatch(path.name)
+            ids = match and match.group(1, 2)
+            expected = f'have a name of {type(self).__name__}, such as {self.example}'
+        else:
+            match = self.pattern.fullmatch(path.stem)
+            ids = match and match.group('pid', 'camera')
+            expected = f'have a name that `pattern` = {self.pattern.pattern!r} fits'
+        if not ids:
+            raise ValueError(f'Expected {path} to {expected}')
+        try:
+            return int(ids[0]), int(ids[1])
+        except (TypeError, ValueError):  # a group that took no part is None
+            raise ValueError(
+                f'Expected the groups `pid` and `camera` of `pattern` to be whole numbers in '
+                f'{path}, but got {ids[0]!r} and {ids[1]!r}'
+            ) from None
+
+
+def _compile(pattern: str) -> re.Pattern:
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f'Expected `pattern` to be a regular expression, but got {pattern!r}: {error}'
+        ) from error
+    if not {'pid', 'camera'} <= compiled.groupindex.keys():
+        raise ValueError(
+            f'Expected `pattern` to have the groups (?P<pid>...) and (?P<camera>...), but got '
+            f'{pattern!r}'
+        )
+    return compiled
 
 
 @DATASETS.register_module()
@@ -158,7 +204,7 @@ class Market1501(FolderReIDDataset):
 
     ``data_root`` is the folder that holds ``bounding_box_train``, ``bounding_box_test`` and
     ``query``, or ``Market-1501-v15.09.15`` with these. Other arguments and errors as for
-    :class:`ReIDDataset`.
+    :class:`FolderReIDDataset`.
 
     Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
     """
@@ -177,7 +223,7 @@ class DukeMTMCreID(FolderReIDDataset):
 
     ``data_root`` is the folder that holds ``bounding_box_train``, ``bounding_box_test`` and
     ``query``, or ``DukeMTMC-reID`` with these. Other arguments and errors as for
-    :class:`ReIDDataset`.
+    :class:`FolderReIDDataset`.
 
     Source: Zheng, Zheng, Yang, "Unlabeled Samples Generated by GAN Improve the Person
     Re-identification Baseline in vitro", ICCV 2017.
@@ -200,7 +246,7 @@ class CUHK03NP(FolderReIDDataset):
         data_root (str): The folder that holds ``detected`` and ``labeled``, or ``cuhk03-np`` with
             these.
         boxes (str): 'detected' or 'labeled'. Defaults to 'detected'.
-        **kwargs: Other arguments of :class:`ReIDDataset`, whose errors this class raises.
+        **kwargs: Other arguments of :class:`FolderReIDDataset`, whose errors this class raises.
 
     Source: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding",
     CVPR 2017.

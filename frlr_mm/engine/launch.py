@@ -46,6 +46,7 @@ from .convert import add_custom_import, convert, converted_name
 from .cpu import adapt_config_to_cpu
 from .hooks.finite_loss_hook import NonFiniteLossError
 from .hooks.unreadable_images_hook import RECORD
+from .log_targets import add_log_targets
 from .run_checks import (
     CheckpointFitHook,
     CheckpointMisfitError,
@@ -200,6 +201,7 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     cfg = stock.merge_args(cfg, args)
     cfg, lines = convert(cfg, loss) if loss else (cfg, [])
     _load_without_workers(cfg)
+    add_log_targets(cfg, getattr(args, 'log_to', None) or [])
     adapt_config_to_cpu(cfg)
     plugin_type = uses_plugin(cfg) if training and add_custom_import(cfg) else None
     if training:

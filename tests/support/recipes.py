@@ -17,7 +17,7 @@ STOCK_ROOT = Path(mmpretrain.__file__).parent / '.mim/configs'
 RECIPES = {
     path.stem: path
     for path in sorted(CONFIG_ROOT.rglob('*.py'))
-    if '_base_' not in path.relative_to(CONFIG_ROOT).parts
+    if not {'_base_', 'custom'} & {*path.relative_to(CONFIG_ROOT).parts}
 }
 
 

@@ -1,5 +1,7 @@
 import re
+from pathlib import Path
 
+from mmpretrain import ImageClassificationInferencer
 from PIL import Image
 
 from .conftest import ROOT, SMALL_GLYPHS, options
@@ -16,5 +18,11 @@ def test_demo_prints_top1_and_leaves_a_figure(run_tool, tmp_path, monkeypatch):
     found = re.search(r'reaches (0\.\d+): 5% of the test images, (\d+)% of', output)
     assert 0 < float(found[1]) < 1 and int(found[2]) > 5
     assert output.splitlines()[-1] == 'figure: demo/demo.png demo/demo.svg'
+    # README's example of inference.
+    folder = Path('demo')
+    config, checkpoint = folder / 'resnet18_b128-hslr_glyphs.py', folder / 'epoch_2.pth'
+    infer = ImageClassificationInferencer(str(config), str(checkpoint))
+    (result,) = infer(str(folder / 'glyph.png'))
+    assert len(result['pred_scores']) == 20 and 0 <= result['pred_label'] < 20
     with Image.open('demo/demo.png') as figure:
         assert figure.width > 1000 and len(figure.convert('L').getcolors()) > 50
