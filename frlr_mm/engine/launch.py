@@ -205,14 +205,19 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _record_unreadable_images(cfg)
         _keep_two_checkpoints(cfg)
         _resolve_resume(cfg)
-    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
-        cfg.setdefault('runner_type', 'ShardedRunner')
+    _choose_runner(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     ignore_known_log_lines(runner.logger)
     if training:
         _refuse_tasks_without_labels(runner)
     _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
     return runner
+
+
+def _choose_runner(cfg: Config) -> None:
+    """Let a sharded classifier have the runner that it takes, unless the config names one."""
+    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
+        cfg.setdefault('runner_type', 'ShardedRunner')
 
 
 def _refuse_tasks_without_labels(runner: Runner) -> None:

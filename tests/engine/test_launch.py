@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from torch import nn
 
@@ -42,3 +43,39 @@ def test_tasks_that_a_rank_may_lack():
 )
 def test_what_trains_rightly_is_let_through(world_size, head):
     launch._refuse_tasks_without_labels(make_runner(world_size, head))
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        '[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:2345',
+        '[/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation',
+    ],
+)
+def test_lost_process_is_one_line(message):
+    with (
+        pytest.raises(SystemExit, match='error: rank 0: another process has died or hangs') as end,
+        launch.one_line_errors('work_dir'),
+    ):
+        raise RuntimeError(message)
+    assert '\n' not in end.value.code
+
+
+def test_other_runtime_errors_keep_their_traceback():
+    with (
+        pytest.raises(RuntimeError, match='shapes cannot be multiplied'),
+        launch.one_line_errors('work_dir'),
+    ):
+        raise RuntimeError('mat1 and mat2 shapes cannot be multiplied')
+
+
+def test_sharded_head_gets_its_runner():
+    """By tools/train.py and tools/test.py, where the config names none."""
+    head = dict(type='ShardedLinearClsHead', num_classes=4, in_channels=3)
+    for kind, expected in (('ShardedLinearClsHead', 'ShardedRunner'), ('LinearClsHead', None)):
+        cfg = Config(dict(model=dict(head=head | dict(type=kind))))
+        launch._choose_runner(cfg)
+        assert cfg.get('runner_type') == expected
+    cfg = Config(dict(model=dict(head=head), runner_type='MyRunner'))
+    launch._choose_runner(cfg)
+    assert cfg.runner_type == 'MyRunner'
