@@ -211,8 +211,7 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _resolve_resume(cfg)
         check_files(cfg)
         _end_where_finished(cfg)
-    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
-        cfg.setdefault('runner_type', 'ShardedRunner')
+    _choose_runner(cfg)
     with explained(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         ignore_known_log_lines(runner.logger)
@@ -248,6 +247,12 @@ def _keep_seed(runner: Runner) -> None:
     """Write the seed that was drawn into the config, so that this alone repeats the run."""
     runner.cfg.randomness = dict(runner.cfg.get('randomness') or {}) | dict(seed=runner.seed)
     runner.dump_config()
+
+
+def _choose_runner(cfg: Config) -> None:
+    """Let a sharded classifier have the runner that it takes, unless the config names one."""
+    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
+        cfg.setdefault('runner_type', 'ShardedRunner')
 
 
 def _refuse_tasks_without_labels(runner: Runner) -> None:

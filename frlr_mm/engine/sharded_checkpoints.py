@@ -171,7 +171,11 @@ def _tensor_on_disk(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) ->
     number = torch.Size(shape).numel()
     descriptor, path = tempfile.mkstemp(dir=folder, prefix='.checkpoint-')
     try:
-        os.close(descriptor)
+        try:
+            # A full disk is an error here; where it is met in a mapped file, the process dies.
+            os.posix_fallocate(descriptor, 0, number * torch.empty((), dtype=dtype).nbytes)
+        finally:
+            os.close(descriptor)
         return torch.from_file(path, shared=True, size=number, dtype=dtype).view(shape)
     finally:
         os.unlink(path)
@@ -183,9 +187,17 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
     Args:
         checkpoint (dict): What mmengine saves.
         path (Path): The file.
+
+    Raises:
+        OSError: If the disk does not take it.
     """
-    with (
-        replacing(os.path.realpath(path), writer='0') as partial,
-        open(partial, 'wb') as file,
-    ):
-        torch.save(checkpoint, file)
+    with replacing(os.path.realpath(path), writer='0') as partial:
+        try:
+            with open(partial, 'wb') as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            # torch closes its archive and fails once more, at what is missing in it.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise OSError(cause.errno, cause.strerror, str(path)) from error

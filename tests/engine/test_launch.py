@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -63,3 +64,39 @@ def test_threads_of_the_process_group_end(tmp_path):
 
 def names_of_threads():
     return {path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')}
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        '[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:2345',
+        '[/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation',
+    ],
+)
+def test_lost_process_is_one_line(message):
+    with (
+        pytest.raises(SystemExit, match='error: rank 0: another process has died or hangs') as end,
+        launch.one_line_errors('work_dir'),
+    ):
+        raise RuntimeError(message)
+    assert '\n' not in end.value.code
+
+
+def test_other_runtime_errors_keep_their_traceback():
+    with (
+        pytest.raises(RuntimeError, match='shapes cannot be multiplied'),
+        launch.one_line_errors('work_dir'),
+    ):
+        raise RuntimeError('mat1 and mat2 shapes cannot be multiplied')
+
+
+def test_sharded_head_gets_its_runner():
+    """By tools/train.py and tools/test.py, where the config names none."""
+    head = dict(type='ShardedLinearClsHead', num_classes=4, in_channels=3)
+    for kind, expected in (('ShardedLinearClsHead', 'ShardedRunner'), ('LinearClsHead', None)):
+        cfg = Config(dict(model=dict(head=head | dict(type=kind))))
+        launch._choose_runner(cfg)
+        assert cfg.get('runner_type') == expected
+    cfg = Config(dict(model=dict(head=head), runner_type='MyRunner'))
+    launch._choose_runner(cfg)
+    assert cfg.runner_type == 'MyRunner'

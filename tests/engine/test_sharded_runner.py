@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import time
 from datetime import timedelta
@@ -24,7 +25,7 @@ from torch import nn
 
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.engine.safe_load import load
-from frlr_mm.engine.sharded_checkpoints import mapped, write_checkpoint
+from frlr_mm.engine.sharded_checkpoints import _tensor_on_disk, mapped, write_checkpoint
 from frlr_mm.engine.sharded_runner import ShardedRunner, clip_grad_norm
 from frlr_mm.functional import ClassShard, sharded_linear_hs_lr_loss
 from frlr_mm.models import ShardedLinearClsHead
@@ -473,10 +474,25 @@ def test_kill_while_writing_keeps_the_old_checkpoint(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_full_disk_is_an_os_error(tmp_path):
-    (tmp_path / 'full').symlink_to('/dev/full')
-    with pytest.raises(OSError, match='No space left'), open('/dev/full', 'wb') as file:
-        torch.save(dict(state_dict=torch.ones(100000)), file)
+def test_full_disk_is_an_error_that_keeps_the_old_checkpoint(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    write_checkpoint(dict(state_dict=torch.ones(10)), path)
+    old = path.read_bytes()
+    child = os.fork()
+    if child == 0:
+        status = 0
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        with contextlib.suppress(AssertionError):
+            with pytest.raises(OSError, match='File too large.*epoch_1.pth'):
+                write_checkpoint(dict(state_dict=torch.ones(100_000)), path)
+            status += 1
+            with pytest.raises(OSError, match='File too large'):
+                _tensor_on_disk((100_000,), torch.float32, tmp_path)
+            status += 1
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_can_be_mapped(tmp_path):
