@@ -26,7 +26,7 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
+from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
@@ -231,8 +231,35 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     ignore_known_log_lines(runner.logger)
     if training:
         _refuse_tasks_without_labels(runner)
+        _refuse_unknown_optimizer(cfg)
     _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
+    if training:
+        _refuse_no_batches(runner)
     return runner
+
+
+def _refuse_unknown_optimizer(cfg: Config) -> None:
+    """Raise a KeyError that names the optimizer; mmengine's says 'None is not callable'."""
+    kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+        if not isinstance(kind, str) or registry.get(kind) is not None:
+            return
+        known = {*OPTIMIZERS.module_dict, *registry.module_dict}
+    close = difflib.get_close_matches(kind, known, n=1)
+    hint = f'; did you mean {close[0]!r}?' if close else ''
+    raise KeyError(
+        f'Expected `optim_wrapper.optimizer.type` to be an optimizer, but got {kind!r}{hint}'
+    )
+
+
+def _refuse_no_batches(runner: Runner) -> None:
+    """Raise a ValueError where an epoch would be over before it begins."""
+    loader = runner.train_dataloader
+    if len(loader) == 0:
+        raise ValueError(
+            'Expected `train_dataloader` to have at least one batch, but got none from '
+            f'{len(loader.dataset)} images: is `drop_last` set, and `batch_size` larger?'
+        )
 
 
 def _refuse_tasks_without_labels(runner: Runner) -> None:
