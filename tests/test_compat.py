@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmpretrain.models import RandomBatchAugment
+from mmpretrain.visualization import UniversalVisualizer
 
 from frlr_mm import compat
 from frlr_mm.engine import safe_load
@@ -96,3 +97,21 @@ def test_unknown_labels_stay_unknown_in_mixed_images(kind):
         torch.randn(4, 3, 16, 16), label
     )
     assert torch.equal(alone, label.float())
+
+
+def test_visualizer_with_the_scope_of_its_config():
+    config = dict(type='UniversalVisualizer', vis_backends=[], _scope_='mmpretrain')
+    config.pop('type')  # as browse_dataset of mmpretrain does
+    assert UniversalVisualizer(**config, name='scoped').instance_name == 'scoped'
+
+
+def test_renamed_argument():
+    class Old:
+        def __init__(self, x, iterations=1):
+            self.x, self.iterations = x, iterations
+
+    compat._rename_argument(Old, 'n', 'iterations')
+    compat._rename_argument(Old, 'n', 'iterations')  # once is enough
+    assert Old(3, n=5).iterations == 5 and Old(3).iterations == 1 and Old(x=4, n=None).x == 4
+    with pytest.raises(TypeError, match='other'):
+        Old(3, other=5)
