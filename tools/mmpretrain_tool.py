@@ -5,7 +5,8 @@ import runpy
 import sys
 
 from frlr_mm.compat import mend_tool
-from frlr_mm.engine.launch import find_stock_tool, one_line_errors
+from frlr_mm.engine.launch import one_line_errors
+from frlr_mm.engine.stock_tools import find_stock_tool
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,9 +4,9 @@ from frlr_mm.engine.launch import (
     build_run,
     check_checkpoint,
     leave_process_group,
-    load_stock_tool,
     one_line_errors,
 )
+from frlr_mm.engine.stock_tools import load_stock_tool
 
 
 def main() -> None:

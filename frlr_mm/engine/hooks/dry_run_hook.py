@@ -105,7 +105,8 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
         for module, mode in training.items():
             module.training = mode
         for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+            if name in buffers:
+                buffer.copy_(buffers[name])
 
 
 def _explain(what: str, call: Callable, *args: Any) -> Any:

@@ -94,6 +94,12 @@ def make_runner(head, train, metrics=None, val=None, hooks=(), augments=None, **
         dict(head=LINEAR, train=CLASSES, augments=dict(type='Mixup', alpha=1.0)),
         dict(head=FUSED, train=CLASSES, metrics=TOP1),
         dict(head=SEVERAL, train=ATTRIBUTES, metrics=dict(type='AttributeMetric')),
+        dict(
+            head=SEVERAL,
+            train=ATTRIBUTES,
+            metrics=[dict(type='MultiLabelMetric'), dict(type='AveragePrecision')],
+        ),
+        dict(head=LINEAR, train=CLASSES, metrics=dict(type='SingleLabelMetric')),
         dict(head=PERSONS, train=CLASSES, metrics=dict(type='ReIDMetric'), val=QUERIES + GALLERY),
         dict(
             head=LINEAR,
