@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.runner import CheckpointLoader
 from mmpretrain.models import RandomBatchAugment
+from mmpretrain.visualization import UniversalVisualizer
 
 from frlr_mm import compat
 from frlr_mm.engine import safe_load
@@ -124,3 +125,21 @@ def test_own_recipe_that_is_not_there(tmp_path):
     config.write_text("_base_ = 'frlr_mm::glyphs/nothing.py'\n")
     with pytest.raises(FileNotFoundError, match='config not found: frlr_mm::glyphs/nothing.py'):
         Config.fromfile(config)
+
+
+def test_visualizer_with_the_scope_of_its_config():
+    config = dict(type='UniversalVisualizer', vis_backends=[], _scope_='mmpretrain')
+    config.pop('type')  # as browse_dataset of mmpretrain does
+    assert UniversalVisualizer(**config, name='scoped').instance_name == 'scoped'
+
+
+def test_renamed_argument():
+    class Old:
+        def __init__(self, x, iterations=1):
+            self.x, self.iterations = x, iterations
+
+    compat._rename_argument(Old, 'n', 'iterations')
+    compat._rename_argument(Old, 'n', 'iterations')  # once is enough
+    assert Old(3, n=5).iterations == 5 and Old(3).iterations == 1 and Old(x=4, n=None).x == 4
+    with pytest.raises(TypeError, match='other'):
+        Old(3, other=5)

@@ -5,6 +5,7 @@ from .. import registration  # noqa: F401 (first: it says what is missing, and m
 # isort: split
 import argparse
 import atexit
+import difflib
 import errno
 import gc
 import json
@@ -26,7 +27,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
+from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
@@ -217,8 +218,10 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         ignore_known_log_lines(runner.logger)
         if training:
             _refuse_tasks_without_labels(runner)
+            _refuse_unknown_optimizer(cfg)
         _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
     if training:
+        _refuse_no_batches(runner)
         runner.register_hook(TrainingChecksHook())
     elif not getattr(args, 'allow_mismatch', False):
         runner.register_hook(CheckpointFitHook())
@@ -253,6 +256,30 @@ def _choose_runner(cfg: Config) -> None:
     """Let a sharded classifier have the runner that it takes, unless the config names one."""
     if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
         cfg.setdefault('runner_type', 'ShardedRunner')
+
+
+def _refuse_unknown_optimizer(cfg: Config) -> None:
+    """Raise a KeyError that names the optimizer; mmengine's says 'None is not callable'."""
+    kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+        if not isinstance(kind, str) or registry.get(kind) is not None:
+            return
+        known = {*OPTIMIZERS.module_dict, *registry.module_dict}
+    close = difflib.get_close_matches(kind, known, n=1)
+    hint = f'; did you mean {close[0]!r}?' if close else ''
+    raise KeyError(
+        f'Expected `optim_wrapper.optimizer.type` to be an optimizer, but got {kind!r}{hint}'
+    )
+
+
+def _refuse_no_batches(runner: Runner) -> None:
+    """Raise a ValueError where an epoch would be over before it begins."""
+    loader = runner.train_dataloader
+    if len(loader) == 0:
+        raise ValueError(
+            'Expected `train_dataloader` to have at least one batch, but got none from '
+            f'{len(loader.dataset)} images: is `drop_last` set, and `batch_size` larger?'
+        )
 
 
 def _refuse_tasks_without_labels(runner: Runner) -> None:

@@ -10,7 +10,7 @@ from mmengine.fileio import join_path
 
 
 def draw_samples(
-    self: Any, batch_idx: int, data_batch: dict, data_samples: Sequence[Any], step: int = 0
+    hook: Any, batch_idx: int, data_batch: dict, data_samples: Sequence[Any], step: int = 0
 ) -> None:
     """Draw every ``interval``-th image of a pass over a data set, each into a file of its own.
 
@@ -19,38 +19,38 @@ def draw_samples(
     its number in the data set, alone or before the name.
 
     Args:
-        self (VisualizationHook): The hook.
+        hook (VisualizationHook): The hook.
         batch_idx (int): The number of the batch; 0 starts a pass.
         data_batch (dict): With ``inputs``, the images, or their views with `--tta`.
         data_samples (Sequence[DataSample]): What the model predicts of each.
         step (int): The end of the names. Defaults to 0.
     """
-    if not self.enable:
+    if not hook.enable:
         return
     if batch_idx == 0:
-        self._num_seen, self._names = 0, set()
-    first = self._num_seen
-    self._num_seen += len(data_samples)
+        hook._num_seen, hook._names = 0, set()
+    first = hook._num_seen
+    hook._num_seen += len(data_samples)
     images = data_batch['inputs']
     if isinstance(images[0], list) or images[0].ndim == 4:
         images = images[0]  # the first view of each image
     for i, (image, sample) in enumerate(zip(images, data_samples, strict=True), first):
-        if i % self.interval:
+        if i % hook.interval:
             continue
         # As DefaultSampler deals images out to processes.
         index = i * get_world_size() + get_rank()
         name = os.path.basename(sample.get('img_path') or '')
         if not name:
             name = str(index)
-        elif name in self._names or get_rank():
+        elif name in hook._names or get_rank():
             name = f'{index}_{name}'
-        self._names.add(name)
-        if self.out_dir is not None:
-            self.draw_args['out_file'] = join_path(self.out_dir, f'{name}_{step}.png')
-        self._visualizer.visualize_cls(
+        hook._names.add(name)
+        if hook.out_dir is not None:
+            hook.draw_args['out_file'] = join_path(hook.out_dir, f'{name}_{step}.png')
+        hook._visualizer.visualize_cls(
             image=image.permute(1, 2, 0).cpu().numpy().astype(np.uint8),
             data_sample=sample,
             step=step,
             name=name,
-            **self.draw_args,
+            **hook.draw_args,
         )

@@ -51,6 +51,34 @@ def val_lines(output):
             [GLYPHS, *options(SMALL_GLYPHS), 'custom_hooks.1.begin=99'],
             'Expected `begin` of FocusAnnealingHook to be below the end of training, 10, but got',
         ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS | {'optim_wrapper.optimizer.type': 'SDG'})],
+            "Expected `optim_wrapper.optimizer.type` to be an optimizer, but got 'SDG'; did you",
+        ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS | {'optim_wrapper.optimizer.momentun': 0.9})],
+            "unexpected keyword argument 'momentun'",
+        ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS | {'param_scheduler.1.begin': 30})],
+            'end should be larger than begin',
+        ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS | {'load_from': 'nowhere.pth'})],
+            'nowhere.pth can not be found',
+        ),
+        (
+            [
+                GLYPHS,
+                *options(SMALL_GLYPHS | {'train_dataloader.drop_last': True}),
+                'train_dataloader.batch_size=1000',
+            ],
+            'Expected `train_dataloader` to have at least one batch, but got none from 540',
+        ),
+        (
+            [GLYPHS, *options(SMALL_GLYPHS | {'val_evaluator.topk': '1,30'})],
+            'Expected Accuracy in `val_evaluator` to take what the model predicts, but got',
+        ),
     ],
 )
 def test_train_ends_with_one_line(run_tool, args, message):
@@ -59,7 +87,7 @@ def test_train_ends_with_one_line(run_tool, args, message):
     last = output.strip().splitlines()[-1]
     assert last.startswith('train.py: error: ')
     assert message in last
-    assert 'Traceback' not in output
+    assert 'Traceback' not in output and 'Epoch(train)' not in output
 
 
 @pytest.mark.parametrize(

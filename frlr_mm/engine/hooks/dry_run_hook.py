@@ -1,6 +1,7 @@
 """A few images through the loss and the metrics, before the first step."""
 
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from mmpretrain.models import (
 from torch import nn
 from torch.utils.data import DataLoader
 
+from frlr_mm._checks import check_int
 from frlr_mm.datasets.transforms import UnreadableImageError
 from frlr_mm.engine.hooks.finite_loss_hook import NonFiniteLossError
 from frlr_mm.evaluation.attribute_metric import AttributeMetric
@@ -56,12 +58,6 @@ class DryRunHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Try the loss and what validation takes."""
         loader: DataLoader = runner.train_dataloader
-        num_images = len(loader.dataset)  # type: ignore[arg-type]
-        if len(loader) == 0:
-            raise ValueError(
-                'Expected `train_dataloader` to have at least one batch, but got none from '
-                f'{num_images} images: is `drop_last` set, and `batch_size` larger?'
-            )
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             _refuse_endless_sampler('train_dataloader', loader, 'training by epochs')
         model = _classifier(runner)
@@ -72,6 +68,7 @@ class DryRunHook(Hook):
             with _leaving_no_trace(model):
                 _try_loss(runner, model, loader)
         if runner.val_loop is not None:
+            check_int('train_cfg.val_interval', runner.train_loop.val_interval, 1)
             names = _try_metrics(runner, 'val', runner.val_loop)
             if names is not None:
                 _check_monitored(runner, names)
@@ -108,7 +105,8 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
         for module, mode in training.items():
             module.training = mode
         for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+            if name in buffers:
+                buffer.copy_(buffers[name])
 
 
 def _explain(what: str, call: Callable, *args: Any) -> Any:
@@ -121,6 +119,8 @@ def _explain(what: str, call: Callable, *args: Any) -> Any:
         text = ' '.join(str(error).split())
         if text.startswith(('Expected ', 'ReIDMetric ', 'AttributeMetric ')):
             raise  # one of this package's own says it all
+        # Many of mmpretrain's assertions say nothing.
+        text = text or traceback.extract_tb(error.__traceback__)[-1].line or ''
         raise ValueError(f'{what}, but got {type(error).__name__}: {text}') from error
 
 
@@ -271,7 +271,7 @@ def _check_monitored(runner: Runner, names: list[str]) -> None:
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             field, wanted = 'save_best', hook.save_best or []
-        elif isinstance(hook, EarlyStoppingHook) and hook.strict:
+        elif isinstance(hook, EarlyStoppingHook):
             field, wanted = 'monitor', [hook.monitor]
         else:
             continue
