@@ -125,7 +125,9 @@ def test_first_classes_win_ties(num_classes, ratio):
     assert grad[0, :-1].nonzero().flatten().tolist() == list(range(min(k, num_classes - 1)))
 
 
-@pytest.mark.parametrize('loss', [HSLRLoss(ratio=0.5), SSLRLoss(), SSLRLoss(gamma=0)], ids=str)
+@pytest.mark.parametrize(
+    'loss', [HSLRLoss(ratio=0.5), SSLRLoss(), SSLRLoss(gamma=0)], ids=['hs_lr', 'ss_lr', 'lr']
+)
 def test_gradient_lives_at_extreme_logits(loss):
     """Wrong by hundreds, a class that is switched off, and a batch without a positive."""
     cls_score = torch.tensor([[-300.0, 300, 0, -torch.inf]])

@@ -10,7 +10,12 @@ from tests.support.recipes import CONFIG_ROOT, ROOT, load
 
 ENTRY_FOLDER = CONFIG_ROOT / 'imagenet'  # which lists the entry recipes, too
 
-FOLDERS = sorted(path for path in CONFIG_ROOT.iterdir() if path.is_dir() and path.name != '_base_')
+# Neither what others inherit nor what a user copies is a recipe.
+FOLDERS = sorted(
+    path
+    for path in CONFIG_ROOT.iterdir()
+    if path.is_dir() and path.name not in ('_base_', 'custom')
+)
 INDEX = modelindex.load(str(ROOT / 'model-index.yml'))
 MODELS = {model.name: model for model in INDEX.models}
 
