@@ -18,15 +18,17 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import DATASETS, MODELS, RUNNERS
 from mmpretrain.models import LinearClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.engine.safe_load import load
 from frlr_mm.engine.sharded_checkpoints import _tensor_on_disk, mapped, write_checkpoint
-from frlr_mm.engine.sharded_runner import ShardedRunner, clip_grad_norm
+from frlr_mm.engine.sharded_runner import ShardedRunner, _ShardsHook, clip_grad_norm
 from frlr_mm.functional import ClassShard, sharded_linear_hs_lr_loss
 from frlr_mm.models import ShardedLinearClsHead
 from tests.support.processes import TIMEOUT, run_ranks
@@ -441,6 +443,17 @@ def test_norm_is_that_of_all_gradients(results):
                 torch.testing.assert_close(a, e)
     for result in results:
         assert 'Expected the norm of the gradients to be finite' in result['norms']['nan']
+
+
+def test_mixed_precision_leaves_out_a_step_on_every_process_or_on_none():
+    """There is no AmpOptimWrapper on a CPU: one that has nothing but its scaler stands for it."""
+    wrapper = object.__new__(AmpOptimWrapper)
+    wrapper.optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    wrapper.loss_scaler = object()  # of one process
+    with pytest.raises(ValueError, match='Expected `use_fsdp` of AmpOptimWrapper to be True'):
+        _ShardsHook._prepare(wrapper, [])
+    wrapper.loss_scaler = object.__new__(ShardedGradScaler)
+    _ShardsHook._prepare(wrapper, [])
 
 
 def test_other_heads_get_the_stock_runner(tmp_path, monkeypatch):
