@@ -169,3 +169,28 @@ def test_unknown_job_is_one_line(run_tool):
     status, output = run_tool('benchmarks/study.py', '--jobs', 'x')
     assert status == 1 and 'expected --jobs to be of omniglot, ' in output
     assert 'Traceback' not in output
+
+
+def test_order_of_the_runs_on_pictures(study):
+    runs = list(study.plan(Results(Path('none')), ['omniglot'], ablation=True))
+    defaults, rest = runs[:12], runs[12:]
+    assert [(run.loss, run.split, run.seed) for run in defaults[:5]] == [
+        ('sr', 'test', 0),
+        ('lr', 'test', 0),
+        ('hslr', 'test', 0),
+        ('sslr', 'test', 0),
+        ('sr', 'test', 1),
+    ]
+    # Nothing is tested before its settings have been chosen, and the paper's losses come first.
+    assert {run.split for run in rest if run} == {'val'}
+    losses = [run.loss if run else None for run in rest]
+    assert losses[:48] == ['sr'] * 12 + ['lr'] * 12 + ['hslr'] * 12 + ['sslr'] * 12
+    assert losses[48:68] == [None] * 20
+    assert losses[68:92] == ['sr-smooth'] * 12 + ['focal'] * 12
+    assert losses[92:102] == [None] * 10
+    assert {run.settings_text for run in rest[102:]} > {run.settings_text for run in defaults}
+
+
+def test_pictures_need_a_folder(run_tool):
+    status, output = run_tool('benchmarks/study.py', '--jobs', 'omniglot', '--processes', '1')
+    assert status == 1 and 'Expected --data, the folder of the pictures' in output
