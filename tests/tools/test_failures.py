@@ -87,6 +87,7 @@ def image_run(make_config, tmp_path):
         'images_run',
         '--cfg-options',
         'train_cfg.max_epochs=1',
+        'model.head.num_classes=2',
         'train_dataloader.num_workers=1',
         'train_dataloader.persistent_workers=False',
     )

@@ -7,6 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain import ImageClassificationInferencer
+from mmpretrain.datasets import CIFAR10
+
+from tests.support.small_recipes import load_cifar
 
 from .conftest import ROOT, SMALL_GLYPHS, load, options
 
@@ -97,3 +100,20 @@ def test_mistakes_are_one_line(run_tool, args, message):
         last = output.strip().splitlines()[-1]
         assert last.startswith(f'{tool}: error: ') and message in last
     assert SOFTMAX.read_text() == before
+
+
+def test_stock_recipe_by_its_name(run_tool, monkeypatch):
+    """The command that README shows, on a few pictures in place of the archive."""
+    monkeypatch.setattr(CIFAR10, 'load_data_list', load_cifar)
+    few = ['train_cfg.max_epochs=1', 'default_hooks.logger.interval=1']
+    for split in ('train', 'val'):
+        few += [f'{split}_dataloader.num_workers=0', f'{split}_dataloader.batch_size=2']
+        few += [f'{split}_dataloader.persistent_workers=False']
+    stock = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    status, output = run_tool('train.py', stock, '--loss', 'hslr', '--cfg-options', *few)
+    assert status == 0, output[-3000:]
+    assert re.search(r'Epoch\(train\) \[1\]\[2/2\].* ratio: 0\.\d+ +loss: \d', output)
+    assert 'PriorBiasHook: head.fc.bias from 4 images, 10 classes' in output
+    assert Path('work_dirs/resnet18_8xb16-hslr_cifar10/epoch_1.pth').is_file()
+    # Two warnings of the stack that say nothing to a user.
+    assert 'pkg_resources' not in output and 'MultiScaleDeformableAttention' not in output
