@@ -1,6 +1,9 @@
 _base_ = './resnet18_b128-sr_omniglot.py'
 
-model = dict(head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.01)),
+)
 
 custom_hooks = [
     # The bias starts at the prior, the label frequencies of the training data.

@@ -1,7 +1,10 @@
 _base_ = './resnet18_b128-sr_omniglot-id.py'
 
 # Plain logistic regression: SS-LR with gamma 0.
-model = dict(head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.0)))
+model = dict(
+    type='LogisticClassifier',
+    head=dict(loss=dict(_delete_=True, type='SSLRLoss', alpha='sum', gamma=0.0)),
+)
 
 # The bias starts at the prior, the label frequencies of the training data.
 custom_hooks = [dict(type='PriorBiasHook')]

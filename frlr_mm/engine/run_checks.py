@@ -42,7 +42,7 @@ class CheckpointMisfitError(ValueError):
 class TrainingChecksHook(Hook):
     """Checks the start of training, and the labels of each batch before they reach the device."""
 
-    priority = 'LOWEST'  # after PriorBiasHook
+    priority = 'VERY_LOW'  # after PriorBiasHook, before DryRunHook
 
     def before_train(self, runner: Runner) -> None:
         """Compare the number of outputs with the data; warn of a poor start."""
@@ -112,7 +112,11 @@ class CheckpointFitHook(Hook):
             for key, value in state.items()
             if isinstance(value, torch.Tensor)
         }
-        own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        # A model of test-time augmentation holds the one that was trained.
+        own = {
+            key.removeprefix('module.'): tuple(value.shape)
+            for key, value in model.state_dict().items()
+        }
         misfits = [key for key, shape in own.items() if found.get(key) != shape]
         classifier = [key for key in misfits if key in _classifier_keys(model)]
         if not classifier and 2 * len(misfits) < len(own):

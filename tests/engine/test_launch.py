@@ -82,14 +82,6 @@ def test_lost_process_is_one_line(message):
     assert '\n' not in end.value.code
 
 
-def test_other_runtime_errors_keep_their_traceback():
-    with (
-        pytest.raises(RuntimeError, match='shapes cannot be multiplied'),
-        launch.one_line_errors('work_dir'),
-    ):
-        raise RuntimeError('mat1 and mat2 shapes cannot be multiplied')
-
-
 def test_sharded_head_gets_its_runner():
     """By tools/train.py and tools/test.py, where the config names none."""
     head = dict(type='ShardedLinearClsHead', num_classes=4, in_channels=3)

@@ -131,6 +131,7 @@ def schemes(tmp_path, monkeypatch):
         prefixes = ('pavi://', 's3://', 'modelzoo://', 'torchvision://', 'open-mmlab://')
         return [
             str(path),
+            f'mapped:{path}',  # ours, of sharded classifiers
             f'http://127.0.0.1:{server.server_port}/{path.name}',
             *(f'{prefix}own' for prefix in (*prefixes, 'openmmlab://', 'mmcls://')),
         ]

@@ -65,7 +65,7 @@ def val_lines(output):
         ),
         (
             [GLYPHS, *options(SMALL_GLYPHS | {'load_from': 'nowhere.pth'})],
-            'nowhere.pth can not be found',
+            "checkpoint not found: load_from = 'nowhere.pth'",
         ),
         (
             [

@@ -25,13 +25,15 @@ from mmpretrain.models import (
 from torch import nn
 from torch.utils.data import DataLoader
 
-from frlr_mm._checks import check_int
-from frlr_mm.datasets.transforms import UnreadableImageError
-from frlr_mm.engine.hooks.finite_loss_hook import NonFiniteLossError
-from frlr_mm.evaluation.attribute_metric import AttributeMetric
-from frlr_mm.evaluation.reid_metric import ReIDMetric
-from frlr_mm.models.heads.bnneck_head import BNNeckHead
-from frlr_mm.models.heads.fused_linear_cls_head import FusedLinearClsHead
+from ..._checks import check_int
+from ...datasets.transforms import UnreadableImageError
+from ...evaluation.attribute_metric import AttributeMetric
+from ...evaluation.reid_metric import ReIDMetric
+from ...models.heads.bnneck_head import BNNeckHead
+from ...models.heads.fused_linear_cls_head import FusedLinearClsHead
+from ..config_checks import describe_unreadable_image
+from ..run_checks import TrainingChecksHook
+from .finite_loss_hook import NonFiniteLossError
 
 # What can be computed for any two images, and writes no file.
 _ANY_IMAGES = (Accuracy, AveragePrecision, AttributeMetric, MultiLabelMetric, SingleLabelMetric)
@@ -116,6 +118,8 @@ def _explain(what: str, call: Callable, *args: Any) -> Any:
     except (NonFiniteLossError, UnreadableImageError):
         raise
     except Exception as error:
+        if describe_unreadable_image(error) is not None:
+            raise  # the line of its own
         text = ' '.join(str(error).split())
         if text.startswith(('Expected ', 'ReIDMetric ', 'AttributeMetric ')):
             raise  # one of this package's own says it all
@@ -142,8 +146,11 @@ def _try_loss(runner: Runner, model: Any, loader: DataLoader) -> None:
         with runner.optim_wrapper.optim_context(model):
             model(**model.data_preprocessor(batch, True), mode='loss')
 
+    checks = [hook for hook in runner.hooks if isinstance(hook, TrainingChecksHook)]
     model.train()
     for batch in _batches('train_dataloader', loader, together=True):
+        for hook in checks:
+            hook.before_train_iter(runner, 0, batch)
         _explain('Expected the model to take the images of `train_dataloader`', compute, batch)
 
 
