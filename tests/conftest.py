@@ -1,6 +1,7 @@
 """Settings of the whole suite."""
 
 import gc
+import logging
 import os
 
 import pytest
@@ -32,6 +33,12 @@ def _imports_are_not_garbage():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def quiet_tracing(monkeypatch):
+    """Keep pytest from formatting what torch's exporter notes of each operation, in thousands."""
+    monkeypatch.setattr(logging.getLogger('torch.__trace'), 'propagate', False)
 
 
 def pytest_collection_modifyitems(items):

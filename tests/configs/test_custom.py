@@ -39,13 +39,16 @@ def write_folders():
 
 
 def write_labels():
-    """Some with `gt_label`, some with `gt_score`, where -1 is unknown."""
+    """One file with `gt_label`, one with `gt_score`, where -1 is unknown."""
     for split in ('train', 'val'):
         names = [f'{split}{i}.jpg' for i in range(8)]
         write_images(f'data/my_labels/{name}' for name in names)
-        images = [dict(img_path=name, gt_label=[i, i + 1]) for i, name in enumerate(names[:4])]
-        for i, name in enumerate(names[4:]):
-            images.append(dict(img_path=name, gt_score=[1, 0, 0, -1, -1] + [0] * 6 + [i % 2]))
+        images = [
+            dict(img_path=name, gt_label=[i, i + 1])
+            if split == 'val'
+            else dict(img_path=name, gt_score=[1, 0, 0, -1, -1] + [0] * 6 + [i % 2])
+            for i, name in enumerate(names)
+        ]
         classes = [f'label {i}' for i in range(12)]
         text = json.dumps(dict(metainfo=dict(classes=classes), data_list=images))
         Path(f'data/my_labels/{split}.json').write_text(text)

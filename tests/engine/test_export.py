@@ -104,6 +104,7 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures('quiet_tracing')
 @pytest.mark.parametrize('name', CASES)
 def test_file_gives_what_the_model_predicts(name, tmp_path):
     net, head, threshold, loss = CASES[name]
@@ -139,6 +140,7 @@ def test_file_gives_what_the_model_predicts(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('quiet_tracing')
 @pytest.mark.parametrize(
     'recipe',
     [
