@@ -205,7 +205,8 @@ def linear_images_loss(
     Returns:
         Tensor: (N,), in the accumulation dtype.
     """
-    device = features.device.type
+    # (Tensors without values know no autocast.)
+    device = 'cpu' if features.is_meta else features.device.type
     dtype = autocast_dtype(device) or features.dtype
     with torch.autocast(device, enabled=False):
         return _LinearLoss.apply(features, weight, bias, index, terms, dtype, int(chunk_budget))[0]
