@@ -14,3 +14,9 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     if device_type == 'cpu':
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def keeps_graph() -> bool:
+    """Tell whether the backward pass that is at work may be followed by another over its graph."""
+    keep = getattr(torch._C._autograd, '_get_current_graph_task_keep_graph', None)
+    return keep is None or keep()

@@ -2,7 +2,8 @@
 
 The code path is that of a GPU, forward and backward. The unit is the logits' matrix, N x C numbers
 of its dtype: "passes" are all bytes read and written, "peak" is what is held at once beyond the
-inputs. Operations are counted one by one, each reading and writing its tensors once. The table is written to traffic.md in the folder of --out.
+inputs. Operations are counted one by one, each reading and writing its tensors once.
+The table is written to traffic.md in the folder of --out.
 """
 
 import argparse
