@@ -18,7 +18,7 @@ def is_looked_up(score: Tensor) -> bool:
         score.dtype in (torch.bfloat16, torch.float16)
         and score.device.type != 'cpu'
         and not is_compiling()
-        and score.numel() >= 4 * _COUNT
+        and score.numel() >= 2 * _COUNT
     )
 
 

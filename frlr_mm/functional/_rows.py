@@ -166,11 +166,18 @@ def _soft_rows(
         if terms.class_weight is not None or scale != 1:
             factor = scale if terms.class_weight is None else scale * terms.class_weight.to(x)
             focus, each = focus.mul_(factor), each.mul_(factor)
-        loss[rows] += each.scatter_(1, target, 0).sum(1)
+        if is_compiling():  # a comparison is fused with the rest, a scatter is not
+            is_target = target == torch.arange(score.shape[1], device=score.device)
+            loss[rows] += each.masked_fill(is_target, 0).sum(1)
+        else:
+            loss[rows] += each.scatter_(1, target, 0).sum(1)
         if grad is not None:
             slope = soft_slope(p, focus, each, terms.gamma)
-            slope.scatter_(1, target, positive_slope[rows])
-            if grad.dtype != dtype:
+            if is_compiling():
+                slope = torch.where(is_target, positive_slope[rows], slope)
+            else:
+                slope.scatter_(1, target, positive_slope[rows])
+            if grad.dtype != dtype or is_compiling():
                 grad[rows] = slope
         del p, focus, each  # before the next block's are made
     return loss, (grad,)

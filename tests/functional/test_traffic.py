@@ -50,8 +50,8 @@ def test_table_is_for_large_half_precision_on_a_device():
     def empty(*shape, dtype=torch.bfloat16, device='meta'):
         return torch.empty(shape, dtype=dtype, device=device)
 
-    assert is_looked_up(empty(256, 1024)) and is_looked_up(empty(256, 1024, dtype=torch.half))
-    assert not is_looked_up(empty(255, 1024))
+    assert is_looked_up(empty(128, 1024)) and is_looked_up(empty(128, 1024, dtype=torch.half))
+    assert not is_looked_up(empty(127, 1024))
     assert not is_looked_up(empty(256, 1024, dtype=torch.float32))
     assert not is_looked_up(empty(256, 1024, device='cpu'))
 

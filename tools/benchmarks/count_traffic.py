@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
             f'# Passes over memory\n\nForward and backward, torch {torch.__version__}, counted '
             'on tensors without values by the code path of a GPU, in units of the N x C logits '
             'in their dtype. For a classifier with D channels the gradients of its weights, '
-            'D units / N, are part of it. Dense labels are float32.\n\n' + table,
+            'D / N units, are part of it. Dense labels are float32.\n\n' + table,
             encoding='utf-8',
         )
 
