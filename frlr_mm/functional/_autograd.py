@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ._torch import is_compiling
+from ._torch import is_compiling, keeps_graph
 
 
 def refuse_second_derivative() -> None:
@@ -41,6 +41,8 @@ class DenseGradient(Function):
     def backward(ctx: Any, grad_loss: Tensor) -> tuple:
         refuse_second_derivative()
         (grad,) = ctx.saved_tensors
+        if grad.dtype == ctx.dtype and not is_compiling() and not keeps_graph():
+            return grad.mul_(grad_loss[:, None]), None, None
         # (`out` of the logits' dtype: no second matrix in the accumulation dtype.)
         grad_score = torch.empty_like(grad, dtype=ctx.dtype)
         return torch.mul(grad, grad_loss[:, None], out=grad_score), None, None

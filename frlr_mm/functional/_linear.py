@@ -263,7 +263,8 @@ def linear_images_loss(
     Returns:
         Tensor: (N,), in the accumulation dtype: what the classes of ``weight`` make of the losses.
     """
-    device = features.device.type
+    # (Tensors without values know no autocast.)
+    device = 'cpu' if features.is_meta else features.device.type
     dtype = autocast_dtype(device) or features.dtype
     arguments = (features, weight, bias, index, terms, dtype, int(chunk_budget), shard)
     with torch.autocast(device, enabled=False):

@@ -11,6 +11,7 @@ from torch import Tensor
 from ._autograd import DenseGradient, SparseGradient
 from ._dtensor import images_loss_of_dtensor, is_dtensor
 from ._inputs import Terms, is_transformed
+from ._lookup import all_numbers, is_looked_up, places
 from ._reduction import accumulation_dtype, dense_scales, mean_over_ranks
 from ._select import (
     hardest,
@@ -33,6 +34,9 @@ from ._torch import is_compiling
 # How many logits a CPU works on at once: a handful of float32 temporaries of this size stay in
 # the cache, and hundreds of rows of a thousand classes share the cost of calling an operation.
 BLOCK_NUMEL = 1 << 17
+# The same for other devices: large enough to keep a GPU busy, and few enough that what is held
+# beside the logits and their gradient stays small.
+DEVICE_BLOCK_NUMEL = 1 << 23
 
 
 def images_loss(
@@ -81,16 +85,27 @@ def images_loss(
 
 
 def row_blocks(cls_score: Tensor) -> list[slice]:
-    """Return slices that cover the rows of (N, C): cache-sized on a CPU, else a single one.
+    """Return slices that cover the rows of (N, C): cache-sized on a CPU, large on a GPU.
 
-    A GPU wants few large kernels, and a compiler fuses the operations by itself.
+    A compiler, which fuses the operations by itself, gets a single one.
     """
     num_images, num_classes = cls_score.shape
-    is_whole = cls_score.device.type != 'cpu' or is_compiling()
-    if is_whole or num_images * num_classes <= BLOCK_NUMEL:
+    numel = BLOCK_NUMEL if cls_score.device.type == 'cpu' else DEVICE_BLOCK_NUMEL
+    if is_compiling() or num_images * num_classes <= numel:
         return [slice(0, num_images)]
-    step = max(1, BLOCK_NUMEL // max(1, num_classes))
+    step = max(1, numel // max(1, num_classes))
     return [slice(start, min(start + step, num_images)) for start in range(0, num_images, step)]
+
+
+def gradient_dtype(score: Tensor) -> torch.dtype:
+    """Return what the gradient of logits is kept in until the backward pass.
+
+    bfloat16 has the range of float32: kept in it, a gradient is rounded once more, no worse.
+    float16 has not: what GradScaler lifts into its range would be lost before it is scaled.
+    """
+    if score.dtype == torch.bfloat16 and score.device.type != 'cpu':
+        return score.dtype
+    return accumulation_dtype(score.dtype)
 
 
 def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
@@ -139,20 +154,69 @@ def _soft_rows(
     divisor = score.shape[1] - 1 if terms.ratio is None else k
     scale = 1.0 if terms.alpha == 'sum' else terms.alpha / divisor
     positive, positive_slope = _index_positive(score, index, terms)
+    if is_looked_up(score):
+        return _looked_up_soft_rows(
+            score, index, terms, scale, positive.squeeze(1), positive_slope, with_grad
+        )
     loss, dtype = positive.squeeze(1), positive.dtype
-    grad = torch.empty_like(score, dtype=dtype) if with_grad else None
+    grad = torch.empty_like(score, dtype=gradient_dtype(score)) if with_grad else None
     for rows in row_blocks(score):
         x, target = score[rows].to(dtype), index[rows]
-        p, focus, each = soft_terms(x, terms.gamma, None if grad is None else grad[rows])
+        p, focus, each = soft_terms(x, terms.gamma, _room(grad, rows, dtype))
         if terms.class_weight is not None or scale != 1:
             factor = scale if terms.class_weight is None else scale * terms.class_weight.to(x)
             focus, each = focus.mul_(factor), each.mul_(factor)
-        loss[rows] += each.scatter_(1, target, 0).sum(1)
+        if is_compiling():  # a comparison is fused with the rest, a scatter is not
+            is_target = target == torch.arange(score.shape[1], device=score.device)
+            loss[rows] += each.masked_fill(is_target, 0).sum(1)
+        else:
+            loss[rows] += each.scatter_(1, target, 0).sum(1)
         if grad is not None:
             slope = soft_slope(p, focus, each, terms.gamma)
-            slope.scatter_(1, target, positive_slope[rows])
+            if is_compiling():
+                slope = torch.where(is_target, positive_slope[rows], slope)
+            else:
+                slope.scatter_(1, target, positive_slope[rows])
+            if grad.dtype != dtype or is_compiling():
+                grad[rows] = slope
         del p, focus, each  # before the next block's are made
     return loss, (grad,)
+
+
+def _looked_up_soft_rows(
+    score: Tensor,
+    index: Tensor,
+    terms: Terms,
+    scale: float,
+    loss: Tensor,
+    positive_slope: Tensor,
+    with_grad: bool,
+) -> tuple[Tensor, tuple]:
+    """Do the same by two tables of the terms and slopes of all half-precision numbers."""
+    p, focus, each_of = soft_terms(all_numbers(score), terms.gamma)
+    each_of, focus = each_of.mul_(scale), focus.mul_(scale)
+    slope_of = soft_slope(p, focus, each_of.clone(), terms.gamma).to(gradient_dtype(score))
+    grad = score.new_empty(score.shape, dtype=slope_of.dtype) if with_grad else None
+    class_weight = None if terms.class_weight is None else terms.class_weight.to(loss)
+    for rows in row_blocks(score):
+        place, target = places(score[rows]), index[rows]
+        each = each_of.index_select(0, place).view(score[rows].shape)
+        if class_weight is not None:
+            each.mul_(class_weight)
+        loss[rows] += each.scatter_(1, target, 0).sum(1)
+        del each  # before the next block's is made
+        if grad is not None:
+            slope = grad[rows]
+            torch.index_select(slope_of, 0, place, out=slope.view(-1))
+            if class_weight is not None:
+                slope.mul_(class_weight)
+            slope.scatter_(1, target, positive_slope[rows].to(slope.dtype))
+    return loss, (grad,)
+
+
+def _room(grad: Tensor | None, rows: slice, dtype: torch.dtype) -> Tensor | None:
+    """Return where the gradient of some rows can be computed in place, if it can."""
+    return None if grad is None or grad.dtype != dtype else grad[rows]
 
 
 @torch.no_grad()
@@ -166,11 +230,13 @@ def _hard_rows(
     slope = positive.new_empty(score.shape[0], k if with_grad else 0)
     chosen = torch.empty_like(slope, dtype=torch.int64)
     for rows in row_blocks(score):
-        x, target = score[rows].to(dtype), index[rows]
+        x, target = score[rows], index[rows]
+        if x.device.type == 'cpu' or terms.class_weight is not None:
+            x = x.to(dtype)  # (Elsewhere, half precision is selected from as it is.)
         if terms.class_weight is None:
             # softplus is monotone: select first, and take it of k values in place of C.
             picked = hardest(x, k, target)
-            x = x.gather(1, picked)
+            x = x.gather(1, picked).to(dtype)
             each, p = softplus(x), x.sigmoid_()
         else:
             class_weight = terms.class_weight.to(x)
@@ -215,9 +281,9 @@ def _dense_rows(
     """Take what is selected of the negative parts of dense labels."""
     dtype = accumulation_dtype(score.dtype)
     loss = score.new_empty(score.shape[0], dtype=dtype)
-    grad = torch.empty_like(score, dtype=dtype) if with_grad else None
+    grad = torch.empty_like(score, dtype=gradient_dtype(score)) if with_grad else None
     for rows in row_blocks(score):
-        x, out = score[rows].to(dtype), None if grad is None else grad[rows]
+        x, out = score[rows].to(dtype), _room(grad, rows, dtype)
         if terms.ratio is None:
             positive, negative = weigh_dense_label(label[rows], dtype, scales, terms)
             p, focus, each = soft_terms(x, terms.gamma, out)
@@ -231,6 +297,9 @@ def _dense_rows(
         if grad is not None:
             slope = soft_slope(p, focus, each, terms.gamma)
             slope.sub_(positive.mul_((-x).sigmoid_()))
+            if grad.dtype != dtype:
+                grad[rows] = slope
+            del slope
         del p, focus, each, positive, negative  # before the next block's are made
     return loss, (grad,)
 

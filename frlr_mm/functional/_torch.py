@@ -28,3 +28,9 @@ def _renamed(name: str, old_name: str) -> Callable | None:
 # Of equal parts, one a rank, side by side in one tensor.
 all_gather_single: Any = _renamed('all_gather_single', 'all_gather_into_tensor')
 reduce_scatter_single: Any = _renamed('reduce_scatter_single', 'reduce_scatter_tensor')
+
+
+def keeps_graph() -> bool:
+    """Tell whether the backward pass that is at work may be followed by another over its graph."""
+    keep = getattr(torch._C._autograd, '_get_current_graph_task_keep_graph', None)
+    return keep is None or keep()
