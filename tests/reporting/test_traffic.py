@@ -63,7 +63,6 @@ INDEX = torch.zeros(4, 2, dtype=torch.int64)
         (lambda: X.topk(2).values, 1600, 32 + 64),
         (lambda: X.bfloat16(), 1600, 800),
     ],
-    ids=str,
 )
 def test_bytes_of_an_operation(function, read, written):
     mode = count_traffic(function)
