@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmpretrain.visualization import UniversalVisualizer
 
 from frlr_mm.engine import safe_load
 
@@ -73,8 +74,10 @@ def run_tool(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *args):
-        # A new process has no logger; an old one would write to a stream that is closed by now.
+        # A new process has no logger; an old one would write to a stream that is closed by now. Nor
+        # has it a visualizer, which the next run of the same second would take for its own.
         MMLogger._instance_dict.clear()
+        UniversalVisualizer._instance_dict.clear()
         monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools' / name), *map(str, args)])
         status = 0
         # A training that fails ends its process, and leaves its handlers to it.

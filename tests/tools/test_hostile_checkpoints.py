@@ -84,5 +84,5 @@ def test_old_checkpoint_is_allowed_on_purpose(run_tool, tmp_path, monkeypatch, c
     )
     monkeypatch.syspath_prepend(tmp_path)
     with allowed():  # what the module allows ends here
-        status, output = run_tool('test.py', 'my_config.py', 'old.pth', *SMALL)
+        status, output = run_tool('test.py', 'my_config.py', 'old.pth', '--allow-mismatch', *SMALL)
     assert status == 0 and 'accuracy/top1' in output
