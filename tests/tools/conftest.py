@@ -74,8 +74,8 @@ def run_tool(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *args):
-        # A new process has no logger; an old one would write to a stream that is closed by now. Nor
-        # has it a visualizer, which the next run of the same second would take for its own.
+        # A new process has no logger; an old one would write to a stream that is closed by now.
+        # Nor has it a visualizer, which the next run of the same second would take for its own.
         MMLogger._instance_dict.clear()
         UniversalVisualizer._instance_dict.clear()
         monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools' / name), *map(str, args)])
