@@ -72,7 +72,7 @@ def defaults_table(results: Results, job: str) -> str:
         values = [float(row[metric]) for row in found]
         cells = [_shift(comparisons.get((loss, base))) for base in bases]
         text = Run(job, loss, 'test', 0, settings[loss] or {}).settings_text
-        each = ' / '.join(f'{value:.1f}' for value in values)
+        each = ' / '.join(f'{value:.2f}' for value in values)
         rows.append([NAMES[loss], describe_settings(text), f'{np.mean(values):.2f}', each, *cells])
     if not rows:
         return NOTHING

@@ -135,9 +135,9 @@ def test_defaults_and_nothing(tmp_path):
     for each in default_runs(JOB):
         add(results, each, 80 + each.seed + 2 * (each.loss == 'hslr'))
     lines = defaults_table(results, JOB).splitlines()
-    assert lines[2] == '| SR | lr 0.2, weight_decay 0.0005 | 81.00 | 80.0 / 81.0 / 82.0 |  |  |'
+    assert lines[2] == '| SR | lr 0.2, weight_decay 0.0005 | 81.00 | 80.00 / 81.00 / 82.00 |  |  |'
     hslr = next(line for line in lines if line.startswith('| HS-LR'))
-    assert hslr.endswith('| 82.0 / 83.0 / 84.0 | +2.00 ± 0.00 | +2.00 ± 0.00 |')
+    assert hslr.endswith('| 82.00 / 83.00 / 84.00 | +2.00 ± 0.00 | +2.00 ± 0.00 |')
 
 
 def test_every_job_has_planned_comparisons():
