@@ -193,6 +193,7 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     """
     cfg = read_config(args.config)
     check_cfg_options(cfg, args.cfg_options or {})
+    plugin_type = uses_plugin(cfg)  # before what follows adds hooks of the plugin
     hooks = _CHECKS | _FAULT_HOOKS if training else _CHECKS
     cfg.default_hooks = hooks | (cfg.get('default_hooks') or {})
     loss = getattr(args, 'loss', None)
@@ -204,7 +205,8 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     _load_without_workers(cfg)
     add_log_targets(cfg, getattr(args, 'log_to', None) or [])
     adapt_config_to_cpu(cfg)
-    plugin_type = uses_plugin(cfg) if training and add_custom_import(cfg) else None
+    if not training or not add_custom_import(cfg):
+        plugin_type = None
     if training:
         _seed_by_iteration(cfg)
         _record_unreadable_images(cfg)

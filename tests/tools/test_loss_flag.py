@@ -115,5 +115,6 @@ def test_stock_recipe_by_its_name(run_tool, monkeypatch):
     assert re.search(r'Epoch\(train\) \[1\]\[2/2\].* ratio: 0\.\d+ +loss: \d', output)
     assert 'PriorBiasHook: head.fc.bias from 4 images, 10 classes' in output
     assert Path('work_dirs/resnet18_8xb16-hslr_cifar10/epoch_1.pth').is_file()
+    assert "\n+ custom_imports.imports: 'frlr_mm'\n" in output and 'The config uses' not in output
     # Two warnings of the stack that say nothing to a user.
     assert 'pkg_resources' not in output and 'MultiScaleDeformableAttention' not in output
