@@ -240,6 +240,8 @@ class CountNumbers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+# Dispatch modes of torch 2.1 do not get through each operation.
+CAN_COUNT = hasattr(dist, 'all_gather_single')
 TRAFFIC = [Case(50), Case(10007), *(Case(c, k) for c in (50, 10007) for k in (1, c // 2))]
 
 
@@ -257,7 +259,8 @@ def run_group(group):
         results[trained] = train(*trained, group)
     for num_classes, k in TOPK:
         results['topk', num_classes, k] = topk_of(num_classes, k, group)
-    results['traffic'] = {str(case): traffic_of(case, group) for case in TRAFFIC}
+    if CAN_COUNT:
+        results['traffic'] = {str(case): traffic_of(case, group) for case in TRAFFIC}
     results['autocast'] = autocast_of(group)
     try:
         ClassShard.of_this_process(world_size - 1, group)
@@ -336,10 +339,14 @@ def test_ten_steps_end_at_the_weights_of_one_process(results, trained):
     assert (expected[-1] - make(Case(31, dtype=trained[1]), 2)[2]).abs().max() > 0.01
 
 
+@pytest.mark.skipif(not CAN_COUNT, reason='torch cannot tell what it calls')
 def test_traffic_is_that_of_the_features_whatever_k_and_the_number_of_classes(results):
     num_ranks, num_images = len(results), 2 * len(results)
     features = num_images * CHANNELS
     for result in results:
+        for is_soft in (True, False):
+            counted = [result['traffic'][str(c)] for c in TRAFFIC if (c.k is None) == is_soft]
+            assert len(counted) > 1 and all(each == counted[0] for each in counted)
         for case in TRAFFIC:
             counted = result['traffic'][str(case)]
             # Sizes and labels, the features; the factors of the losses on the way back.
