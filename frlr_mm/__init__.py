@@ -26,10 +26,8 @@ def _is_imported_for(names: tuple[str, ...]) -> bool:
     """Tell whether an import of one of the modules in ``names`` is what imports this package.
 
     Python imports a package before its modules and does not say for which: only the frames of the
-    import itself know. While ``python -m`` looks for its module, it is the first argument.
+    import itself know. ``python -m`` imports it for its command line.
     """
-    if getattr(sys, 'argv', [])[:1] == ['-m']:
-        return True
     frame = sys._getframe(2)
     while frame.f_code.co_filename.startswith('<frozen importlib'):
         package, _, module = str(frame.f_locals.get('name')).partition('.')
@@ -38,7 +36,8 @@ def _is_imported_for(names: tuple[str, ...]) -> bool:
         if frame.f_back is None:
             break
         frame = frame.f_back
-    return False
+    started = str(frame.f_locals.get('mod_name')).partition('.')[0]
+    return frame.f_globals.get('__name__') == 'runpy' and started == __name__
 
 
 class _RegisterWithMMPretrain(importlib.abc.MetaPathFinder):

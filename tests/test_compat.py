@@ -18,6 +18,7 @@ from mmpretrain.models import RandomBatchAugment
 from mmpretrain.visualization import UniversalVisualizer
 
 from frlr_mm import compat
+from frlr_mm.compat import tools
 from frlr_mm.engine import safe_load
 from tests.support.hostile import allowed
 from tests.support.recipes import ROOT
@@ -138,8 +139,8 @@ def test_renamed_argument():
         def __init__(self, x, iterations=1):
             self.x, self.iterations = x, iterations
 
-    compat._rename_argument(Old, 'n', 'iterations')
-    compat._rename_argument(Old, 'n', 'iterations')  # once is enough
+    tools._rename_argument(Old, 'n', 'iterations')
+    tools._rename_argument(Old, 'n', 'iterations')  # once is enough
     assert Old(3, n=5).iterations == 5 and Old(3).iterations == 1 and Old(x=4, n=None).x == 4
     with pytest.raises(TypeError, match='other'):
         Old(3, other=5)

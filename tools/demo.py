@@ -17,10 +17,10 @@ from mmengine.runner import find_latest_checkpoint
 from mmpretrain import get_model
 from torch.utils.data import DataLoader
 
-from frlr_mm.commands.choose_threshold import accept
-from frlr_mm.compat import NONE_OF_THESE
+from frlr_mm.compat.outputs import NONE_OF_THESE
 from frlr_mm.datasets import ClassSubset
 from frlr_mm.datasets.glyphs._faces import glyph_characters
+from frlr_mm.evaluation.open_set import threshold_at
 from frlr_mm.reporting.figures import save_figure
 
 CONFIG = 'frlr_mm::glyphs/resnet18_b128-hslr_glyphs.py'
@@ -174,7 +174,7 @@ def main() -> None:
     infos, scores = predict(config, checkpoint)
     is_known = np.array([info['gt_label'] >= 0 for info in infos])
     num_known, best = int(is_known.sum()), scores.amax(1).numpy()
-    threshold = accept(best[is_known], ACCEPTED)
+    threshold = threshold_at(best[is_known], ACCEPTED)
     rejected = np.flatnonzero(~is_known & (best < threshold))
     shown = choose(infos[:num_known], scores[:num_known])
     # One of the unknown characters takes the place of a right one.

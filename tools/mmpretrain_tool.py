@@ -4,7 +4,7 @@ import argparse
 import runpy
 import sys
 
-from frlr_mm.compat import mend_tool
+from frlr_mm.compat.tools import mend_tool
 from frlr_mm.engine.command_line import find_stock_tool
 from frlr_mm.engine.launch import one_line_errors
 

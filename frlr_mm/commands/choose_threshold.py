@@ -1,12 +1,12 @@
 """Choose the score below which an image is of none of the classes."""
 
 import argparse
-import math
 
 import numpy as np
 
 from ..engine.launch import one_line_errors
 from ..engine.predict import predict_logits
+from ..evaluation.open_set import threshold_at
 from ..models.classifiers.logistic_classifier import LogisticClassifier, predicts_by_softmax
 from ..reporting.tables import markdown_table
 from ._checkpoint import add_arguments, add_split, build_loader, load
@@ -33,21 +33,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if value is not None and not 0 < value <= 1:
             parser.error(f'expected --{name} to be in (0, 1], but got {value}')
     return args
-
-
-def accept(score: np.ndarray, share: float) -> float:
-    """Return the largest threshold that at least a share of the scores reaches.
-
-    Args:
-        score (np.ndarray): Scores of known images (N,), at least one.
-        share (float): The share, in (0, 1].
-
-    Returns:
-        float: One of the scores.
-    """
-    # Rounded first: 0.95 * 20 may be a little more than 19.
-    needed = max(1, math.ceil(round(share * len(score), 9)))
-    return float(np.sort(score)[-needed])
 
 
 def limit_errors(score: np.ndarray, is_correct: np.ndarray, share: float) -> float:
@@ -99,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         if not is_known.any():
             raise ValueError('Expected images of known classes, but every label is below 0')
         if args.accept is not None:
-            threshold = accept(score[is_known], args.accept)
+            threshold = threshold_at(score[is_known], args.accept)
         else:
             threshold = limit_errors(score, is_correct, args.error)
 

@@ -39,8 +39,8 @@ def check_files(cfg: Config) -> None:
         cfg (Config): The config of a run.
     """
     named = [('load_from', cfg.get('load_from'))]
-    for path, node in _walk(cfg.get('model'), 'model'):
-        if _name(node.get('type')) == 'Pretrained':
+    for path, node in walk(cfg.get('model'), 'model'):
+        if type_name(node.get('type')) == 'Pretrained':
             named.append((f'{path}.checkpoint', node.get('checkpoint')))
     for key, checkpoint in named:
         if checkpoint and '://' not in checkpoint and not os.path.isfile(checkpoint):
@@ -49,10 +49,10 @@ def check_files(cfg: Config) -> None:
 
 def uses_plugin(cfg: Config) -> str | None:
     """Return the first type of a config that is registered by this package, None without any."""
-    for _, node in _walk(cfg.to_dict(), ''):
+    for _, node in walk(cfg.to_dict()):
         kind = _find_class(node.get('type'))
         if kind is not None and kind.__module__.partition('.')[0] == 'frlr_mm':
-            return _name(node['type'])
+            return type_name(node['type'])
     return None
 
 
@@ -105,6 +105,23 @@ def explained(cfg: Config) -> Iterator[None]:
         raise ValueError(line) from error
 
 
+def refuse_unknown_optimizer(cfg: Config) -> None:
+    """Raise a KeyError that names the optimizer; mmengine's says 'None is not callable'.
+
+    Args:
+        cfg (Config): The config of a run.
+    """
+    kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+        if not isinstance(kind, str) or registry.get(kind) is not None:
+            return
+        known = {*OPTIMIZERS.module_dict, *registry.module_dict}
+    raise KeyError(
+        f'Expected `optim_wrapper.optimizer.type` to be an optimizer, but got {kind!r}'
+        f'{_did_you_mean(kind, known)}'
+    )
+
+
 def describe_unreadable_image(error: Exception) -> str | None:
     """Return a line where the stock loader of images raised an error, else None."""
     path, reason = None, str(error).strip().splitlines()[-1:] or ['']
@@ -128,13 +145,13 @@ def _describe_misspelling(cfg: Config, error: Exception) -> str | None:
     text = str(error.args[0]) if error.args else ''
     unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
     unregistered = re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text)
-    for path, node in _walk(cfg.to_dict(), ''):
+    for path, node in walk(cfg.to_dict()):
         if unknown and unknown[2] in node:
             kind = _find_class(node.get('type'))
             if kind is not None and unknown[1] in [each.__name__ for each in kind.__mro__]:
                 hint = _did_you_mean(unknown[2], _arguments(kind))
                 return f'{path}.{unknown[2]}: {kind.__name__} has no such argument{hint}'
-        if unregistered and _name(node.get('type')) == unregistered[1].rpartition('.')[2]:
+        if unregistered and type_name(node.get('type')) == unregistered[1].rpartition('.')[2]:
             names: set[str] = set()
             for registry in _REGISTRIES:
                 while registry is not None and registry.name == unregistered[2]:
@@ -165,7 +182,7 @@ def _arguments(kind: type) -> set[str]:
 def _find_datasets(cfg: Config) -> Iterator[tuple[str, dict]]:
     """Yield path and config of each stock data set of a run; ours speak for themselves."""
     for loader in _LOADERS:
-        for path, node in _walk((cfg.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
+        for path, node in walk((cfg.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
             kind = _find_class(node.get('type'), DATASETS)
             if kind is not None and not kind.__module__.startswith('frlr_mm.'):
                 yield path, node
@@ -179,7 +196,7 @@ def _find_missing_roots(cfg: Config) -> Iterator[str]:
 
 
 def _expectation(node: dict) -> str:
-    name = _name(node['type'])
+    name = type_name(node['type'])
     layout = _LAYOUTS.get(name, 'what its docstring describes')
     return f'{name} expects {layout} in `data_root` = {node.get("data_root")!r}'
 
@@ -196,8 +213,16 @@ def _describe_missing_file(cfg: Config, error: Exception) -> str | None:
     return None
 
 
-def _walk(value: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """Yield the dictionaries in a value with their paths."""
+def walk(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Yield the dictionaries in a config, or in a part of it, with their paths.
+
+    Args:
+        value (Any): The config or the part.
+        path (str): Where it stands. Defaults to ''.
+
+    Yields:
+        tuple[str, dict]: Such as 'model.head.loss' and what is there.
+    """
     if isinstance(value, dict):
         yield path, value
         items: Any = value.items()
@@ -206,10 +231,11 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, dict]]:
     else:
         return
     for key, item in items:
-        yield from _walk(item, f'{path}.{key}' if path else str(key))
+        yield from walk(item, f'{path}.{key}' if path else str(key))
 
 
-def _name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
+    """Return the last name of a type: a class, or a string with or without scope and module."""
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 

@@ -15,6 +15,7 @@ from mmpretrain.models import ArcFaceClsHead, ClsHead, MultiLabelClsHead, MultiT
 from mmpretrain.registry import MODELS
 
 from .._checks import check_choice
+from .config_checks import type_name, walk
 
 LOSSES: dict[str, dict[str, Any]] = {
     'hslr': dict(type='HSLRLoss', alpha='sum'),
@@ -72,11 +73,11 @@ def convert(cfg: Config, loss: str) -> tuple[Config, list[str]]:
         head['loss'] = _convert_loss(_find_loss(head, kind), loss, ratio)
         if head.get('cal_acc'):
             head['cal_acc'] = False
-    if _name(plain['model']['type']) == 'ImageClassifier' and heads[0][0] == 'model.head':
+    if type_name(plain['model']['type']) == 'ImageClassifier' and heads[0][0] == 'model.head':
         plain['model']['type'] = 'LogisticClassifier'
-    has_bias = all(_name(head['type']) not in _WITHOUT_BIAS for _, head, _ in heads)
+    has_bias = all(type_name(head['type']) not in _WITHOUT_BIAS for _, head, _ in heads)
     _convert_hooks(plain, loss, ratio, has_bias)
-    for dataset in _find_dicts((plain.get('train_dataloader') or {}).get('dataset')):
+    for _, dataset in walk((plain.get('train_dataloader') or {}).get('dataset')):
         if dataset.get('unknown') == 'negative':
             dataset['unknown'] = 'keep'
     _complete_loops(plain)
@@ -152,7 +153,7 @@ def _find_heads(plain: dict) -> Iterator[tuple[str, dict, type]]:
     model = plain.get('model') or {}
     head = model.get('head')
     if not isinstance(head, dict):
-        owner = _name(model['type']) if 'type' in model else 'the config'
+        owner = type_name(model['type']) if 'type' in model else 'the config'
         raise ValueError(_refusal(plain, f'{owner} has no head that classifies'))
     yield from _find_heads_of(plain, 'model.head', head)
 
@@ -160,7 +161,7 @@ def _find_heads(plain: dict) -> Iterator[tuple[str, dict, type]]:
 def _find_heads_of(plain: dict, path: str, head: dict) -> Iterator[tuple[str, dict, type]]:
     kind = head.get('type')
     kind = kind if isinstance(kind, type) else MODELS.get(str(kind))
-    name = _name(head.get('type'))
+    name = type_name(head.get('type'))
     if kind is None:
         raise ValueError(f'Expected `{path}.type` to be a registered head, but got {name!r}')
     if issubclass(kind, MultiTaskHead):
@@ -177,7 +178,7 @@ def _find_heads_of(plain: dict, path: str, head: dict) -> Iterator[tuple[str, di
         raise ValueError(_refusal(plain, f'{name} is a margin head, whose loss is a softmax'))
     if name != 'DeiTClsHead' and _argument(head, kind, 'distillation'):
         raise ValueError(_refusal(plain, f'mmpretrain does not train {name} with distillation'))
-    old = _name(_find_loss(head, kind).get('type'))
+    old = type_name(_find_loss(head, kind).get('type'))
     if old not in _REPLACED:
         raise ValueError(
             _refusal(plain, f'{path}.loss is {old}, not one of {", ".join(_REPLACED)}')
@@ -209,7 +210,7 @@ def _find_ratio(plain: dict, head: dict, kind: type) -> float:
     """Return the ratio that the loss of a head has, or the default one."""
     old = _find_loss(head, kind)
     inner = old.get('loss') or old
-    if _name(old.get('type')) in _PLAIN and 'ratio' in inner:
+    if type_name(old.get('type')) in _PLAIN and 'ratio' in inner:
         return inner['ratio']
     # Some heads hold no classifier: it is the last layer of the backbone.
     num_classes = _argument(head, kind, 'num_classes') or plain['model']['backbone'].get(
@@ -226,7 +227,7 @@ def _find_ratio(plain: dict, head: dict, kind: type) -> float:
 
 def _convert_loss(old: dict, loss: str, ratio: float) -> dict:
     """Return the loss that takes the place of another."""
-    kind, inner = _name(old.get('type')), old.get('loss') or old
+    kind, inner = type_name(old.get('type')), old.get('loss') or old
     new: dict[str, Any] = dict(LOSSES[loss])
     if kind in _PLAIN:
         new.update({key: inner[key] for key in ('alpha', 'gamma') if key in inner})
@@ -249,16 +250,16 @@ def _convert_hooks(plain: dict, loss: str, ratio: float, has_bias: bool) -> None
     hooks = [
         hook
         for hook in plain.get('custom_hooks') or []
-        if _name(hook['type']) != 'FocusAnnealingHook' or hook.get('param') in params
+        if type_name(hook['type']) != 'FocusAnnealingHook' or hook.get('param') in params
     ]
     for hook in hooks:
-        for recipe in hook['schedule'] if _name(hook['type']) == 'SwitchRecipeHook' else ():
+        for recipe in hook['schedule'] if type_name(hook['type']) == 'SwitchRecipeHook' else ():
             if recipe.get('loss'):
                 recipe['loss'] = _convert_loss(recipe['loss'], loss, ratio)
-    if has_bias and not any(_name(hook['type']) == 'PriorBiasHook' for hook in hooks):
+    if has_bias and not any(type_name(hook['type']) == 'PriorBiasHook' for hook in hooks):
         prior: dict[str, Any] = dict(type='PriorBiasHook')
-        datasets = _find_dicts((plain.get('train_dataloader') or {}).get('dataset'))
-        if any(_name(each.get('type')) in _UNUSED_OUTPUTS for each in datasets):
+        datasets = walk((plain.get('train_dataloader') or {}).get('dataset'))
+        if any(type_name(each.get('type')) in _UNUSED_OUTPUTS for _, each in datasets):
             prior['allow_unused'] = True
         hooks.append(prior)
     if loss == 'hslr' and not any(hook.get('param') == 'ratio' for hook in hooks):
@@ -283,21 +284,6 @@ def _complete_loops(plain: dict) -> None:
             plain.update({name: None for name in (loader, loop, evaluator) if name in plain})
         elif plain.get(evaluator) is not None and plain.get(loop) is None:
             plain[loop] = {}
-
-
-def _find_dicts(value: Any) -> Iterator[dict]:
-    """Yield all dictionaries in a value."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _find_dicts(each)
-
-
-def _name(kind: Any) -> str:
-    """Return the last name of a type: a class, or a string with or without scope and module."""
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
 def _diff(old: Any, new: Any, path: str = '') -> list[str]:

@@ -5,7 +5,6 @@ from .. import registration  # noqa: F401 (first: it says what is missing, and m
 # isort: split
 import argparse
 import atexit
-import difflib
 import errno
 import gc
 import json
@@ -27,13 +26,11 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import print_log
-from mmengine.registry import OPTIMIZERS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
-from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
 
 from ..compat import ignore_known_log_lines
 from ..datasets.transforms import UnreadableImageError
-from ..models.losses import FocusRectifiedLoss
 from .checkpoints import find_damage, find_latest_whole_checkpoint, read_meta
 from .command_line import check_cfg_options, read_config
 from .config_checks import (
@@ -41,7 +38,10 @@ from .config_checks import (
     describe_finished,
     describe_unreadable_image,
     explained,
+    refuse_unknown_optimizer,
+    type_name,
     uses_plugin,
+    walk,
 )
 from .convert import add_custom_import, convert, converted_name
 from .cpu import adapt_config_to_cpu
@@ -53,6 +53,8 @@ from .run_checks import (
     CheckpointMisfitError,
     LabelRangeError,
     TrainingChecksHook,
+    refuse_no_batches,
+    refuse_tasks_without_labels,
 )
 
 # In default_hooks, where `--cfg-options default_hooks.finite_loss=None` turns one off.
@@ -219,11 +221,11 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         ignore_known_log_lines(runner.logger)
         if training:
-            _refuse_tasks_without_labels(runner)
-            _refuse_unknown_optimizer(cfg)
+            refuse_tasks_without_labels(runner)
+            refuse_unknown_optimizer(cfg)
         _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
     if training:
-        _refuse_no_batches(runner)
+        refuse_no_batches(runner)
         runner.register_hook(TrainingChecksHook())
     elif not getattr(args, 'allow_mismatch', False):
         runner.register_hook(CheckpointFitHook())
@@ -256,53 +258,9 @@ def _keep_seed(runner: Runner) -> None:
 
 def _choose_runner(cfg: Config) -> None:
     """Let a sharded classifier have the runner that it takes, unless the config names one."""
-    if any(_find_dicts(cfg.get('model'), 'ShardedLinearClsHead')):
+    types = {type_name(node.get('type')) for _, node in walk(cfg.get('model'))}
+    if 'ShardedLinearClsHead' in types:
         cfg.setdefault('runner_type', 'ShardedRunner')
-
-
-def _refuse_unknown_optimizer(cfg: Config) -> None:
-    """Raise a KeyError that names the optimizer; mmengine's says 'None is not callable'."""
-    kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
-    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
-        if not isinstance(kind, str) or registry.get(kind) is not None:
-            return
-        known = {*OPTIMIZERS.module_dict, *registry.module_dict}
-    close = difflib.get_close_matches(kind, known, n=1)
-    hint = f'; did you mean {close[0]!r}?' if close else ''
-    raise KeyError(
-        f'Expected `optim_wrapper.optimizer.type` to be an optimizer, but got {kind!r}{hint}'
-    )
-
-
-def _refuse_no_batches(runner: Runner) -> None:
-    """Raise a ValueError where an epoch would be over before it begins."""
-    loader = runner.train_dataloader
-    if len(loader) == 0:
-        raise ValueError(
-            'Expected `train_dataloader` to have at least one batch, but got none from '
-            f'{len(loader.dataset)} images: is `drop_last` set, and `batch_size` larger?'
-        )
-
-
-def _refuse_tasks_without_labels(runner: Runner) -> None:
-    """Raise a ValueError where ranks could call the losses of dense labels unlike often.
-
-    Each call adds up normalisers over the ranks, and MultiTaskHead leaves a task out where a
-    rank's batch has no label of it: sums of different tasks would meet.
-    """
-    if runner.world_size == 1:
-        return
-    for module in runner.model.modules():
-        tasks = module.task_heads.items() if isinstance(module, MultiTaskHead) else ()
-        for name, head in tasks:
-            loss = next((m for m in head.modules() if isinstance(m, FocusRectifiedLoss)), None)
-            if isinstance(head, MultiLabelClsHead) and loss is not None:
-                raise ValueError(
-                    f'Expected one process where MultiTaskHead trains the multi-label task '
-                    f'{name!r} with {type(loss).__name__}, whose normalisers every rank has to '
-                    f'add up in each iteration, but got {runner.world_size}: take stock '
-                    'CrossEntropyLoss(use_sigmoid=True) for that task, or one process'
-                )
 
 
 def _load_without_workers(cfg: Config) -> None:
@@ -343,20 +301,11 @@ def _end_workers() -> None:
 
 def _record_unreadable_images(cfg: Config) -> None:
     """Give each LoadCheckedImage in training a file to note what it skips, and show it."""
-    for transform in _find_dicts(cfg.get('train_dataloader'), 'LoadCheckedImage'):
+    for _, transform in walk(cfg.get('train_dataloader')):
+        if type_name(transform.get('type')) != 'LoadCheckedImage':
+            continue
         transform.setdefault('record', str(Path(cfg.work_dir, RECORD)))
         cfg.default_hooks.setdefault('unreadable', dict(type='UnreadableImagesHook'))
-
-
-def _find_dicts(cfg: object, kind: str) -> Iterator[dict]:
-    """Yield the dictionaries of a type, wherever they are."""
-    if isinstance(cfg, dict):
-        if cfg.get('type') == kind:
-            yield cfg
-        cfg = list(cfg.values())
-    if isinstance(cfg, (list, tuple)):
-        for each in cfg:
-            yield from _find_dicts(each, kind)
 
 
 def _keep_two_checkpoints(cfg: Config) -> None:

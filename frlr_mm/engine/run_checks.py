@@ -1,6 +1,6 @@
-"""Hooks that a run is checked by where it starts: classes, bias, ratio, labels, checkpoint.
+"""What a run is checked by where it starts: classes, bias, ratio, labels, tasks, checkpoint.
 
-They are not part of any config: :func:`frlr_mm.engine.launch.build_run` adds them.
+Its hooks are not part of any config: :func:`frlr_mm.engine.launch.build_run` adds them.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from mmpretrain.models import (
     CrossEntropyLoss,
     CSRAClsHead,
     FocalLoss,
+    MultiLabelClsHead,
     MultiTaskHead,
 )
 from mmpretrain.structures import DataSample
@@ -128,6 +129,44 @@ class CheckpointFitHook(Hook):
             f'parameters do not fit: {key} {theirs} in the checkpoint and {own[key]} in the '
             'model; --allow-mismatch tests what fits'
         )
+
+
+def refuse_no_batches(runner: Runner) -> None:
+    """Raise a ValueError where an epoch would be over before it begins.
+
+    Args:
+        runner (Runner): With its training loop.
+    """
+    loader = runner.train_dataloader
+    if len(loader) == 0:
+        raise ValueError(
+            'Expected `train_dataloader` to have at least one batch, but got none from '
+            f'{len(loader.dataset)} images: is `drop_last` set, and `batch_size` larger?'
+        )
+
+
+def refuse_tasks_without_labels(runner: Runner) -> None:
+    """Raise a ValueError where ranks could call the losses of dense labels unlike often.
+
+    Each call adds up normalisers over the ranks, and MultiTaskHead leaves a task out where a
+    rank's batch has no label of it: sums of different tasks would meet.
+
+    Args:
+        runner (Runner): With its model.
+    """
+    if runner.world_size == 1:
+        return
+    for module in runner.model.modules():
+        tasks = module.task_heads.items() if isinstance(module, MultiTaskHead) else ()
+        for name, head in tasks:
+            loss = next((m for m in head.modules() if isinstance(m, FocusRectifiedLoss)), None)
+            if isinstance(head, MultiLabelClsHead) and loss is not None:
+                raise ValueError(
+                    f'Expected one process where MultiTaskHead trains the multi-label task '
+                    f'{name!r} with {type(loss).__name__}, whose normalisers every rank has to '
+                    f'add up in each iteration, but got {runner.world_size}: take stock '
+                    'CrossEntropyLoss(use_sigmoid=True) for that task, or one process'
+                )
 
 
 def find_num_outputs(model: nn.Module) -> int | None:

@@ -38,10 +38,22 @@ def fpr_at_tpr(positive: np.ndarray, negative: np.ndarray, tpr: float = 0.95) ->
     Returns:
         float: In [0, 1].
     """
+    return float((negative >= threshold_at(positive, tpr)).mean())
+
+
+def threshold_at(score: np.ndarray, share: float) -> float:
+    """Return the largest threshold that at least a share of the scores reaches.
+
+    Args:
+        score (np.ndarray): Scores (N,), at least one.
+        share (float): The share, in (0, 1].
+
+    Returns:
+        float: One of the scores.
+    """
     # Rounded first: 0.95 * 20 may be a little more than 19.
-    needed = max(1, math.ceil(round(tpr * len(positive), 9)))
-    threshold = np.sort(positive)[-needed]
-    return float((negative >= threshold).mean())
+    needed = max(1, math.ceil(round(share * len(score), 9)))
+    return float(np.sort(score)[-needed])
 
 
 def aupr(positive: np.ndarray, negative: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ._autograd import refuse_second_derivative
-from ._inputs import Terms
+from ._inputs import Terms, check_float_dtypes, check_tensors
 from ._reduction import accumulation_dtype
 from ._rows import row_blocks
 from ._search import least_and_ties_over_ranks
@@ -237,6 +237,34 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total.addmm_(a, b)
     else:
         total += a @ b
+
+
+def check_classifier(features: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raise unless the tensors are those of a linear classifier.
+
+    Args:
+        features (Tensor): Inputs of the classifier (N, D).
+        weight (Tensor): Its weights (C, D).
+        bias (Tensor, optional): Its bias (C,), or None.
+
+    Raises:
+        TypeError: If one is no tensor, or not of floats.
+        ValueError: If a shape does not fit.
+    """
+    tensors = dict(features=features, weight=weight)
+    if bias is not None:
+        tensors['bias'] = bias
+    check_tensors(**tensors)
+    check_float_dtypes(**tensors)
+    if features.ndim != 2 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
+        raise ValueError(
+            'Expected `features` and `weight` to have shapes (N, D) and (C, D), but '
+            f'got {tuple(features.shape)} and {tuple(weight.shape)}'
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f'Expected `bias` to have shape ({weight.shape[0]},), but got {tuple(bias.shape)}'
+        )
 
 
 def linear_images_loss(

@@ -8,12 +8,11 @@ from ._inputs import (
     AvgFactor,
     Terms,
     check_factor,
-    check_float_dtypes,
     check_inputs,
     check_tensors,
     is_index_label,
 )
-from ._linear import linear_images_loss
+from ._linear import check_classifier, linear_images_loss
 from ._reduction import reduce_loss
 
 CHUNK_BUDGET = 256 * 2**20
@@ -136,20 +135,8 @@ def _check(
     reduction: str,
     avg_factor: AvgFactor,
 ) -> Tensor:
-    tensors = dict(features=features, weight=weight)
-    if bias is not None:
-        tensors['bias'] = bias
-    check_tensors(**tensors, label=label)
-    check_float_dtypes(**tensors)
-    if features.ndim != 2 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
-        raise ValueError(
-            'Expected `features` and `weight` to have shapes (N, D) and (C, D), but '
-            f'got {tuple(features.shape)} and {tuple(weight.shape)}'
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(
-            f'Expected `bias` to have shape ({weight.shape[0]},), but got {tuple(bias.shape)}'
-        )
+    check_classifier(features, weight, bias)
+    check_tensors(label=label)
     if not is_index_label(label):
         raise ValueError(
             'Expected `label` to hold class indices (N,): the fused losses do not take '

@@ -16,13 +16,12 @@ from ._inputs import (
     AvgFactor,
     Terms,
     check_factor,
-    check_float_dtypes,
     check_inputs,
     check_tensors,
     is_eager_on_cpu,
     is_index_label,
 )
-from ._linear import linear_images_loss
+from ._linear import check_classifier, linear_images_loss
 from ._reduction import accumulation_dtype, reduce_loss
 from ._torch import autocast_dtype
 from .fused_linear import CHUNK_BUDGET
@@ -271,22 +270,9 @@ def _check_classifier(
 ) -> None:
     if not isinstance(shard, ClassShard):
         raise TypeError(f'Expected `shard` to be a ClassShard, but got {shard!r:.200}')
-    tensors = dict(features=features, weight=weight)
-    if bias is not None:
-        tensors['bias'] = bias
-    check_tensors(**tensors)
-    check_float_dtypes(**tensors)
-    if features.ndim != 2:
+    check_classifier(features, weight, bias)
+    if weight.shape[0] != shard.size:
         raise ValueError(
-            f'Expected `features` to have shape (N, D), but got {tuple(features.shape)}'
-        )
-    expected = (shard.size, features.shape[1])
-    if weight.shape != expected:
-        raise ValueError(
-            f'Expected `weight` to have shape {expected}, the classes of rank {shard.rank} of '
-            f'{shard.world_size}, but got {tuple(weight.shape)}'
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(
-            f'Expected `bias` to have shape ({weight.shape[0]},), but got {tuple(bias.shape)}'
+            f'Expected `weight` to have shape ({shard.size}, {features.shape[1]}), the classes of '
+            f'rank {shard.rank} of {shard.world_size}, but got {tuple(weight.shape)}'
         )

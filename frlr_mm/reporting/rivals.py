@@ -120,6 +120,14 @@ class BatchHSLRLoss(HSLRLoss):
         return positive / is_positive.sum().clamp(min=1) + selected / num_images
 
 
+# By type of loss: the parameter and the value that make it plain LR.
+PLAIN_LR = {
+    'HSLRLoss': ('ratio', 1.0),
+    'BatchHSLRLoss': ('ratio', 1.0),
+    'SSLRLoss': ('gamma', 0.0),
+}
+
+
 @HOOKS.register_module()
 class LastPhaseHook(Hook):
     """Give a parameter of the loss another value for the last part of training.

@@ -2,20 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 from torch import Tensor
 
 from frlr_mm.engine.calibration import fit
-from frlr_mm.engine.hooks.focus_annealing_hook import FocusAnnealingHook
 from frlr_mm.evaluation.calibration_metric import CalibrationMetric
 from frlr_mm.evaluation.open_set_metric import SCORES, OpenSetMetric
-from frlr_mm.reporting.study import Results, best_settings
+
+from .rivals import PLAIN_LR, LastPhaseHook
+from .study import Results, best_settings
 
 SEEDS = (0, 1, 2, 3, 4)
 # '-lr': the last fifth of training is plain LR.
@@ -58,29 +55,6 @@ DATA = {
 }
 # Channels of the network of small pictures; that of the glyphs' recipes has 16.
 _CIFAR_WIDTH = 32
-
-
-@HOOKS.register_module()
-class FinishWithLRHook(Hook):
-    """Make the loss plain LR for the last part of training.
-
-    Args:
-        begin (float): From which share of training on. Defaults to 0.8.
-    """
-
-    # Registered behind FocusAnnealingHook, and so called behind it.
-    priority = FocusAnnealingHook.priority
-
-    def __init__(self, begin: float = 0.8) -> None:
-        self.begin = begin
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Select all negatives, and all alike."""
-        if runner.iter >= self.begin * runner.max_iters:
-            loss: Any = runner.model.head.loss_module
-            for name, value in (('ratio', 1.0), ('gamma', 0.0)):
-                if name in loss.focus_params:
-                    setattr(loss, name, value)
 
 
 def tuned_settings(results: Path, loss: str) -> dict[str, float]:
@@ -155,8 +129,10 @@ def make_config(
         if hook.type == 'FocusAnnealingHook':
             hook.end_value = cfg.model.head.loss[hook.param]
     if loss.endswith('-lr'):
-        cfg.custom_imports.imports += [__name__]
-        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FinishWithLRHook')]
+        cfg.custom_imports.imports += [LastPhaseHook.__module__]
+        param, value = PLAIN_LR[cfg.model.head.loss.type]
+        last = dict(type='LastPhaseHook', param=param, value=value, begin=0.8)
+        cfg.custom_hooks = [*cfg.custom_hooks, last]
     return cfg
 
 

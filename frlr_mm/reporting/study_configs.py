@@ -13,6 +13,7 @@ from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.engine.files import replacing
 
 from .decoded import decode_folder
+from .rivals import PLAIN_LR
 from .study import Run
 from .study_jobs import JOBS
 
@@ -337,7 +338,7 @@ def _set_loss(cfg: Config, settings: dict, epochs: int) -> None:
     if end_alpha:
         hooks.append(_annealing('alpha', loss.alpha, end_alpha, 'exponential', end))
     if last_phase:
-        name, value = ('gamma', 0.0) if loss.type == 'SSLRLoss' else ('ratio', 1.0)
+        name, value = PLAIN_LR[loss.type]
         hooks.append(dict(type='LastPhaseHook', param=name, value=value, begin=1 - last_phase))
     cfg.custom_hooks = hooks
 

@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmpretrain import ImageClassificationInferencer
 
-from frlr_mm.commands.choose_threshold import accept, limit_errors, main
+from frlr_mm.commands.choose_threshold import limit_errors, main
+from frlr_mm.evaluation.open_set import threshold_at
 from tests.commands.conftest import SMALL, recipe
 from tests.tools.conftest import options
 
@@ -16,7 +17,7 @@ RIGHT = np.array([1, 1, 1, 0, 1, 1, 0, 0, 1, 0], bool)
 
 @pytest.mark.parametrize(('share', 'expected'), [(0.01, 0.9), (0.3, 0.8), (0.31, 0.7), (1, 0.1)])
 def test_accepts_a_share(share, expected):
-    assert accept(SCORE[::-1], share) == expected
+    assert threshold_at(SCORE[::-1], share) == expected
     assert (expected <= SCORE).mean() >= share > (expected < SCORE).mean()
 
 

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from frlr_mm.engine import launch
+from frlr_mm.engine import launch, run_checks
 
 
 def make_runner(world_size, head):
@@ -27,7 +27,7 @@ DENSE = dict(type='MultiLabelLinearClsHead', loss=dict(type='HSLRLoss'))
 
 def test_tasks_that_a_rank_may_lack():
     with pytest.raises(ValueError, match="multi-label task 'tags' with HSLRLoss.*but got 2"):
-        launch._refuse_tasks_without_labels(make_runner(2, DENSE))
+        run_checks.refuse_tasks_without_labels(make_runner(2, DENSE))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_tasks_that_a_rank_may_lack():
     ids=['one process', 'class indices', 'stock loss'],
 )
 def test_what_trains_rightly_is_let_through(world_size, head):
-    launch._refuse_tasks_without_labels(make_runner(world_size, head))
+    run_checks.refuse_tasks_without_labels(make_runner(world_size, head))
 
 
 def test_threads_of_the_process_group_end(tmp_path):

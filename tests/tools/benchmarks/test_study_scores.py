@@ -3,10 +3,12 @@ import csv
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
 
 from frlr_mm.evaluation.open_set import auroc
 from frlr_mm.reporting import score_study
+from frlr_mm.reporting.rivals import PLAIN_LR
 from frlr_mm.reporting.score_study import LOSSES, MEASURES, Data, make_config, measure
 from tests.tools.conftest import ROOT
 from tests.tools.conftest import run_tool as run_tool  # a fixture
@@ -30,7 +32,7 @@ def test_configs(loss, tmp_path):
         assert cfg.model.head.loss[key] == value
     hooks = {hook.type: hook for hook in cfg.get('custom_hooks', ())}
     assert ('PriorBiasHook' in hooks) == logistic
-    assert ('FinishWithLRHook' in hooks) == loss.endswith('-lr')
+    assert ('LastPhaseHook' in hooks) == loss.endswith('-lr')
     if 'hslr' in loss:
         assert hooks['FocusAnnealingHook'].end_value == 0.02
     parts = [
@@ -70,9 +72,12 @@ def test_the_last_part_is_plain_lr(loss, name):
 
     module = MODELS.build(dict(type=loss, **{name: 0.5}))
     runner = SimpleNamespace(
-        model=SimpleNamespace(head=SimpleNamespace(loss_module=module)), max_iters=10
+        model=SimpleNamespace(head=SimpleNamespace(loss_module=module)),
+        message_hub=MessageHub('last phase'),
+        max_iters=10,
     )
-    hook = HOOKS.build(dict(type='FinishWithLRHook'))
+    param, value = PLAIN_LR[loss]
+    hook = HOOKS.build(dict(type='LastPhaseHook', param=param, value=value, begin=0.8))
     values = []
     for runner.iter in range(10):
         hook.before_train_iter(runner, runner.iter)

@@ -6,7 +6,6 @@
 import functools
 import importlib.metadata
 import importlib.util
-import inspect
 import logging
 import os
 import pickle
@@ -26,14 +25,11 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
-from mmengine.visualization import Visualizer
 
-from .engine import safe_load, show_dir
-from .engine.checkpoints import AtomicLocalBackend
-from .engine.files import shipped_folder
-
-# What an image is called whose label is -1.
-NONE_OF_THESE = 'none of these'
+from ..engine import safe_load
+from ..engine.checkpoints import AtomicLocalBackend
+from ..engine.files import shipped_folder
+from . import outputs
 
 
 def apply() -> None:
@@ -49,11 +45,11 @@ def apply() -> None:
     _say_how_to_concatenate_persons()
     _keep_subsets_apart()
     _keep_unknown_labels_in_mixed_images()
-    _show_rejected_images()
-    _decide_by_averaged_scores()
-    _export_windows_of_any_batch()
-    _build_visualizers_with_a_scope()
-    _draw_every_image()
+    outputs.show_rejected_images()
+    outputs.decide_by_averaged_scores()
+    outputs.export_windows_of_any_batch()
+    outputs.build_visualizers_with_a_scope()
+    outputs.draw_every_image()
 
 
 def _ignore_known_warnings() -> None:
@@ -138,7 +134,7 @@ def _find_own_configs() -> None:
 
     @functools.wraps(of_hub)
     def get_cfg_metainfo(package_path: str, cfg_path: str) -> dict:
-        if os.path.realpath(package_path) != os.path.dirname(os.path.realpath(__file__)):
+        if os.path.realpath(package_path) != os.path.realpath(os.path.dirname(__path__[0])):
             return of_hub(package_path, cfg_path)
         return dict(Config=_find_own_config(cfg_path))  # an absolute path is joined to as it is
 
@@ -364,155 +360,3 @@ def _keep_unknown_labels_in_mixed_images() -> None:
         return inputs, score.nan_to_num(-1.0)
 
     RandomBatchAugment.__call__ = call
-
-
-def _show_rejected_images() -> None:
-    """Let the inferencer and the visualizer say that an image is of none of the classes.
-
-    The inferencer takes the label from the scores, whatever the model said, and to the visualizer
-    the label -1 is the last class. Can go when both know a label below 0.
-    """
-    from mmpretrain.apis import ImageClassificationInferencer as Inferencer
-    from mmpretrain.visualization import UniversalVisualizer as Visualizer
-
-    postprocess, visualize = Inferencer.postprocess, Visualizer.visualize_cls
-    if hasattr(postprocess, '__wrapped__'):
-        return
-
-    @functools.wraps(postprocess)
-    def say_none(
-        self: Any, preds: list, visualization: Any, return_datasamples: bool = False
-    ) -> Any:
-        results = postprocess(self, preds, visualization, return_datasamples)
-        for sample, result in zip([] if return_datasamples else preds, results):
-            if 'pred_label' in sample and (sample.pred_label < 0).any():
-                name = dict(pred_class=NONE_OF_THESE) if 'pred_class' in result else {}
-                result.update(name, pred_label=-1)
-        return results
-
-    @functools.wraps(visualize)
-    def draw_none(
-        self: Any, image: Any, data_sample: Any, classes: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        labels = [data_sample.get(name) for name in ('gt_label', 'pred_label')]
-        if any((label < 0).any() for label in labels if label is not None):
-            classes = classes or (self.dataset_meta or {}).get('classes')
-            classes = classes and [*classes, NONE_OF_THESE]
-            if 'pred_score' in data_sample:
-                # The score at -1 is the last one.
-                data_sample, score = data_sample.clone(), data_sample.pred_score
-                score = torch.cat([score, score.max()[None]])
-                data_sample.set_field(score, 'pred_score', dtype=torch.Tensor)
-        return visualize(self, image, data_sample, classes, *args, **kwargs)
-
-    Inferencer.postprocess, Visualizer.visualize_cls = say_none, draw_none
-
-
-def _decide_by_averaged_scores() -> None:
-    """Let the label of scores averaged over views (``--tta``) be that of the average.
-
-    mmpretrain keeps the label of the first view. Can go when it sets ``pred_label``.
-    """
-    from mmpretrain.models import AverageClsScoreTTA
-
-    original = AverageClsScoreTTA._merge_single_sample
-    if hasattr(original, '__wrapped__'):
-        return
-
-    @functools.wraps(original)
-    def merge(self: Any, data_samples: list) -> Any:
-        merged = original(self, data_samples)
-        if hasattr(self.module, 'decide') and len(merged.get('pred_label', ())) == 1:
-            merged.set_pred_label(self.module.decide(merged.pred_score[None]))
-        return merged
-
-    AverageClsScoreTTA._merge_single_sample = merge
-
-
-def _export_windows_of_any_batch() -> None:
-    """Let an exported Swin Transformer take any number of images.
-
-    mmpretrain divides the number of windows as floats, by which the exporter takes the number of
-    images for a constant. Can go when it divides integers.
-    """
-    from mmpretrain.models.utils import ShiftWindowMSA
-
-    def window_reverse(windows: Any, height: int, width: int, window_size: int) -> Any:
-        rows, columns = height // window_size, width // window_size
-        x = windows.view(-1, rows, columns, window_size, window_size, windows.shape[-1])
-        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
-
-    ShiftWindowMSA.window_reverse = staticmethod(window_reverse)
-
-
-def _build_visualizers_with_a_scope() -> None:
-    """Let `browse_dataset` build the visualizer of a recipe that inherits one of mmpretrain's.
-
-    mmengine writes `_scope_` into what ``mmpretrain::...`` bases hold, and mmpretrain's tool hands
-    it to the class itself. Can go when the tool builds it by the registry.
-    """
-    original = Visualizer.__init__
-    if hasattr(original, '__wrapped__'):
-        return
-
-    @functools.wraps(original)
-    def init(self: Any, name: str = 'visualizer', *args: Any, **kwargs: Any) -> None:
-        kwargs.pop('_scope_', None)
-        original(self, name, *args, **kwargs)  # mmengine looks for `name` in the signature
-
-    Visualizer.__init__ = init
-
-
-def _draw_every_image() -> None:
-    """Let `--show-dir` write a file for each image, with `--tta` too.
-
-    mmpretrain numbers images by the size of the batch at hand, so that those of a smaller last
-    batch take the numbers of earlier ones; it names a file after the image's own, whatever folder
-    that is in; and it takes the views of `--tta` for images. Can go when it does none of these.
-    """
-    from mmpretrain.engine import VisualizationHook
-
-    VisualizationHook._draw_samples = show_dir.draw_samples
-
-
-def mend_tool(name: str) -> None:
-    """Let one of mmpretrain's tools call what newer versions of its libraries have changed.
-
-    - `vis_cam` tells grad-cam whether to use CUDA, which grad-cam 1.5 reads off the model.
-    - `vis_tsne` names `n_iter`, which is `max_iter` since scikit-learn 1.5.
-    - `browse_dataset` crops a figure without the renderer that newer matplotlib wants.
-
-    Can go when the tools ask for what their libraries have.
-
-    Args:
-        name (str): The tool, as 'vis_cam'.
-    """
-    if name == 'vis_cam' and importlib.util.find_spec('pytorch_grad_cam') is not None:
-        cam = importlib.import_module('pytorch_grad_cam')
-        for each in cam.base_cam.BaseCAM.__subclasses__():
-            _rename_argument(each, 'use_cuda', None)
-    elif name == 'vis_tsne' and importlib.util.find_spec('sklearn') is not None:
-        _rename_argument(importlib.import_module('sklearn.manifold').TSNE, 'n_iter', 'max_iter')
-    elif name == 'browse_dataset':
-        boxes: Any = importlib.import_module('matplotlib._tight_bbox')
-        original = boxes.adjust_bbox
-        if 'renderer' in inspect.signature(original).parameters:
-            boxes.adjust_bbox = lambda figure, box, renderer=None, **kwargs: original(
-                figure, box, renderer or figure.canvas.get_renderer(), **kwargs
-            )
-
-
-def _rename_argument(cls: Any, old: str, new: str | None) -> None:
-    """Let a class that has lost an argument take it for another, or for nothing."""
-    original = cls.__init__
-    if old in inspect.signature(original).parameters or hasattr(original, '__wrapped__'):
-        return
-
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        value = kwargs.pop(old, None)
-        if value is not None and new is not None:
-            kwargs[new] = value
-        original(self, *args, **kwargs)
-
-    cls.__init__ = init
