@@ -270,9 +270,10 @@ def _check_classifier(
 ) -> None:
     if not isinstance(shard, ClassShard):
         raise TypeError(f'Expected `shard` to be a ClassShard, but got {shard!r:.200}')
-    check_classifier(features, weight, bias)
+    check_classifier(features, weight, None)
     if weight.shape[0] != shard.size:
         raise ValueError(
             f'Expected `weight` to have shape ({shard.size}, {features.shape[1]}), the classes of '
             f'rank {shard.rank} of {shard.world_size}, but got {tuple(weight.shape)}'
         )
+    check_classifier(features, weight, bias)  # which would name the bias for a wrong weight
