@@ -38,6 +38,8 @@ IMPORTS = [
     'import frlr_mm.functional, frlr_mm.models',
     'import frlr_mm.functional, mmpretrain',
     'import mmpretrain, frlr_mm.functional',
+    # As in a package that `python -m` looks for its module in.
+    "import sys; sys.argv[:] = ['-m']; import frlr_mm",
 ]
 
 
