@@ -49,12 +49,10 @@ class Data:
 
 GLYPHS = 'glyphs/resnet18_b128-{}_glyphs.py'
 DATA = {
-    'glyphs': Data(GLYPHS, 1000, 10),
-    'omniglot': Data('omniglot/resnet18_b128-{}_omniglot.py', 964, 60),
-    'cifar100': Data(GLYPHS, 50, 60),
+    'glyphs': Data(GLYPHS, 1000, 6),
+    'omniglot': Data('omniglot/resnet18_b128-{}_omniglot.py', 964, 12),
+    'cifar100': Data(GLYPHS, 50, 12),
 }
-# Channels of the network of small pictures; that of the glyphs' recipes has 16.
-_CIFAR_WIDTH = 32
 
 
 def tuned_settings(results: Path, loss: str) -> dict[str, float]:
@@ -137,7 +135,7 @@ def make_config(
 
 
 def _set_cifar(cfg: Config) -> None:
-    """Replace images of glyphs by photographs: their colours, flips, a wider network."""
+    """Replace images of glyphs by photographs: their colours and flips."""
     mean, std = [129.3, 124.1, 112.4], [68.2, 65.4, 70.4]
     cfg.data_preprocessor.update(mean=mean, std=std, to_rgb=True)
     load = dict(type='LoadImageFromFile')
@@ -145,9 +143,6 @@ def _set_cifar(cfg: Config) -> None:
     crop, pack = cfg.train_pipeline
     cfg.train_pipeline = [load, dict(crop, padding=4), flip, pack]
     cfg.test_pipeline = [load, pack]
-    cfg.model.backbone.update(stem_channels=_CIFAR_WIDTH, base_channels=_CIFAR_WIDTH)
-    cfg.model.backbone.strides = (1, 2, 2, 2)
-    cfg.model.head.in_channels = 8 * _CIFAR_WIDTH
 
 
 def measure(logits: Tensor, label: Tensor, logistic: bool) -> dict[str, dict[str, float]]:

@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--losses', nargs='+', help='default: all')
     parser.add_argument('--seeds', nargs='+', type=int, help='default: 0 1 2 3 4')
-    parser.add_argument('--epochs', type=int, help='default: 10 for glyphs, 60 for pictures')
+    parser.add_argument('--epochs', type=int, help='default: 6 for glyphs, 12 for pictures')
     parser.add_argument(
         '--data-root', type=Path, default=Path('data'), help='the folder of the data sets'
     )
