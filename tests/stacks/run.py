@@ -49,7 +49,8 @@ def make_environment(stack: str) -> Path:
     folder = ROOT / 'build/stacks' / stack
     names = [constraints] if constraints else []
     sources = [ROOT / name for name in ('pyproject.toml', *names)]
-    state = hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()
+    contents = [extra.encode(), *(path.read_bytes() for path in sources)]
+    state = hashlib.sha256(b''.join(contents)).hexdigest()
     stamp = folder / '.installed'
     interpreter = folder / 'bin/python'
     if stamp.is_file() and stamp.read_text() == state:
