@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from urllib.error import URLError
 
 import torch.distributed as dist
 from mmengine.config import Config
@@ -158,6 +159,10 @@ def _describe_error(error: Exception, work_dir: str | None) -> str | None:
 def _join_lines(error: Exception) -> str:
     # The text of a KeyError is the representation of its argument.
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if isinstance(error, URLError):  # which does not say what was to be downloaded
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        urls = (frame.f_locals['url'] for frame in frames if 'url' in frame.f_locals)
+        text = f'cannot download {next(urls, "a file")}: {error.reason}'
     return ' '.join(str(text).split()) or type(error).__name__
 
 

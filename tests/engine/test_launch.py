@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.registry import MODELS
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -47,6 +48,15 @@ def test_tasks_that_a_rank_may_lack():
 )
 def test_what_trains_rightly_is_let_through(world_size, head):
     run_checks.refuse_tasks_without_labels(make_runner(world_size, head))
+
+
+def test_download_that_fails_names_its_address():
+    url = 'http://127.0.0.1:9/weights.pth'  # nothing listens on that port
+    with (
+        pytest.raises(SystemExit, match=f'error: cannot download {url}: .*refused'),
+        launch.one_line_errors(),
+    ):
+        CheckpointLoader.load_checkpoint(url)
 
 
 def test_threads_of_the_process_group_end(tmp_path):
