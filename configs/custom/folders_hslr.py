@@ -6,7 +6,7 @@ num_classes = 20  # the number of folders
 ratio = 0.3  # where the annealing ends: six of 20 classes
 
 loss = dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=ratio)
-model = dict(head=dict(num_classes=num_classes, loss=loss))
+model = dict(type='LogisticClassifier', head=dict(num_classes=num_classes, loss=loss))
 data_preprocessor = dict(num_classes=num_classes)
 
 dataset = dict(_delete_=True, type='CustomDataset', data_root='data/my_images')
