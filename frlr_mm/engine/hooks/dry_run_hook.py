@@ -229,8 +229,9 @@ def _refuse_soft_labels(model: Any) -> None:
     """Batch augmentations may leave the first batches alone."""
     if isinstance(model.head, FusedLinearClsHead) and model.data_preprocessor.batch_augments:
         raise ValueError(
-            'Expected `model.train_cfg.augments` to be None beside FusedLinearClsHead, which '
-            'takes class indices alone, but got batch augmentations: use LinearClsHead with them'
+            f'Expected `model.train_cfg.augments` to be None beside {type(model.head).__name__}, '
+            'which takes class indices alone, but got batch augmentations: use LinearClsHead with '
+            'them'
         )
 
 
