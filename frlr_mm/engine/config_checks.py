@@ -29,6 +29,8 @@ _LAYOUTS = {
     'CUB': 'images, images.txt, image_class_labels.txt and train_test_split.txt',
     'MultiLabelDataset': '`ann_file`, a JSON file, and the images that it names',
 }
+# Data sets with fewer classes than the recipes for them have outputs.
+UNUSED_OUTPUTS = ('ImageNet21k',)
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 

@@ -15,7 +15,7 @@ from mmpretrain.models import ArcFaceClsHead, ClsHead, MultiLabelClsHead, MultiT
 from mmpretrain.registry import MODELS
 
 from .._checks import check_choice
-from .config_checks import type_name, walk
+from .config_checks import UNUSED_OUTPUTS, type_name, walk
 
 LOSSES: dict[str, dict[str, Any]] = {
     'hslr': dict(type='HSLRLoss', alpha='sum'),
@@ -33,8 +33,6 @@ _SMOOTHING = ('label_smooth_val', 'num_classes', 'mode')
 _KEPT: dict[str, Any] = dict(loss_weight=1.0, reduction='mean', class_weight=None, pos_weight=None)
 # Heads whose classifier has no bias, which could start at the prior.
 _WITHOUT_BIAS = ('CSRAClsHead',)
-# Data sets with fewer classes than the recipes for them have outputs.
-_UNUSED_OUTPUTS = ('ImageNet21k',)
 
 
 def convert(cfg: Config, loss: str) -> tuple[Config, list[str]]:
@@ -259,7 +257,7 @@ def _convert_hooks(plain: dict, loss: str, ratio: float, has_bias: bool) -> None
     if has_bias and not any(type_name(hook['type']) == 'PriorBiasHook' for hook in hooks):
         prior: dict[str, Any] = dict(type='PriorBiasHook')
         datasets = walk((plain.get('train_dataloader') or {}).get('dataset'))
-        if any(type_name(each.get('type')) in _UNUSED_OUTPUTS for _, each in datasets):
+        if any(type_name(each.get('type')) in UNUSED_OUTPUTS for _, each in datasets):
             prior['allow_unused'] = True
         hooks.append(prior)
     if loss == 'hslr' and not any(hook.get('param') == 'ratio' for hook in hooks):

@@ -22,14 +22,13 @@ from torch import nn
 
 from ..functional._select import num_selected
 from ..models.losses import FocusRectifiedLoss, HSLRLoss
+from .config_checks import UNUSED_OUTPUTS
 from .hooks.focus_annealing_hook import FocusAnnealingHook
 from .hooks.prior_bias_hook import PriorBiasHook, check_num_classes, find_classifiers
 
 # From how many classes on sigmoids that start at 1 / 2 and a single class selected are warned of.
 _MANY_CLASSES = 20
 _ENOUGH_CLASSES = 100
-# Recipes for these have more outputs than there are classes.
-_UNUSED_OUTPUTS = ('ImageNet21k',)
 
 
 class LabelRangeError(ValueError):
@@ -56,7 +55,7 @@ class TrainingChecksHook(Hook):
                 model,
                 self.dataset,
                 self.num_outputs,
-                allow_unused=type(self.dataset).__name__ in _UNUSED_OUTPUTS,
+                allow_unused=type(self.dataset).__name__ in UNUSED_OUTPUTS,
             )
         if not runner._resume:
             _warn_of_bias(runner, model)
