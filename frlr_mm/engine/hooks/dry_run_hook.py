@@ -47,8 +47,9 @@ class DryRunHook(Hook):
     or test data through the model and the metrics. Weights, statistics and the state of random
     numbers stay as they are. For re-identification, the annotations are asked for queries, a
     gallery and a match. `save_best`, and what a hook for early stopping monitors, have to be among
-    the values of the metrics. Images go through an ``ImageClassifier`` alone, which has to be on a
-    device of its own or in ``MMDistributedDataParallel``.
+    the values of the metrics; where the latter hook is not strict, that is a warning. Images go
+    through an ``ImageClassifier`` alone, which has to be on a device of its own or in
+    ``MMDistributedDataParallel``.
 
     Raises:
         ValueError: Before training, validation or testing, if something does not fit.
@@ -284,8 +285,12 @@ def _check_monitored(runner: Runner, names: list[str]) -> None:
         else:
             continue
         for name in wanted:
-            if name != 'auto' and name not in names:
-                raise ValueError(
-                    f'Expected `{field}` of {type(hook).__name__} to be one of {names}, but got '
-                    f'{name!r}'
-                )
+            if name == 'auto' or name in names:
+                continue
+            line = (
+                f'Expected `{field}` of {type(hook).__name__} to be one of {names}, but got '
+                f'{name!r}'
+            )
+            if getattr(hook, 'strict', True):
+                raise ValueError(line)
+            runner.logger.warning(f'{line}: it never stops this run')

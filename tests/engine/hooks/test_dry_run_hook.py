@@ -1,6 +1,7 @@
 """What does not fit together is refused before the first step, and what fits is left as it was."""
 
 import contextlib
+import logging
 import random
 from types import SimpleNamespace
 
@@ -210,7 +211,10 @@ def test_what_fits_is_let_through_and_left_as_it_was(arguments):
         ),
         (
             dict(
-                head=LINEAR, train=CLASSES, metrics=TOP1, hooks=[EarlyStoppingHook(monitor='top1')]
+                head=LINEAR,
+                train=CLASSES,
+                metrics=TOP1,
+                hooks=[EarlyStoppingHook(monitor='top1', strict=True)],
             ),
             '`monitor` of EarlyStoppingHook',
         ),
@@ -231,6 +235,14 @@ def test_what_fits_is_let_through_and_left_as_it_was(arguments):
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         DryRunHook().before_train(make_runner(**arguments))
+
+
+def test_early_stopping_that_never_stops_is_warned_of(caplog):
+    hooks = [EarlyStoppingHook(monitor='top1')]
+    runner = make_runner(head=LINEAR, train=CLASSES, metrics=TOP1, hooks=hooks)
+    runner.logger = logging.getLogger('dry run')
+    DryRunHook().before_train(runner)
+    assert "'top1': it never stops this run" in caplog.text
 
 
 def test_testing_is_tried_as_well():
