@@ -359,6 +359,9 @@ def leave_process_group() -> None:
     work.
     """
     if dist.is_initialized():
+        # A thread of gloo takes Python's lock to release the tensors of the last collective, and
+        # torch 2.1 waits for that thread with the lock held.
+        time.sleep(0.1)
         dist.destroy_process_group()
         # Runners, loops and hooks refer to each other.
         gc.collect()

@@ -25,7 +25,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-from frlr_mm.engine.launch import one_line_errors
+from frlr_mm.engine.launch import leave_process_group, one_line_errors
 from frlr_mm.engine.safe_load import load
 from frlr_mm.engine.sharded_checkpoints import _tensor_on_disk, mapped, write_checkpoint
 from frlr_mm.engine.sharded_runner import ShardedRunner, _ShardsHook, clip_grad_norm
@@ -184,7 +184,9 @@ def run_several(name, world_size):
         head((torch.ones(1, CHANNELS),))
     except ValueError as error:
         results['logits'] = str(error)
-    fresh = build(f'{name}-fresh', world_size, **{'train_cfg.max_epochs': 1})
+    fresh = build(
+        f'{name}-fresh', world_size, **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1}
+    )
     watch = Watch()
     fresh.register_hook(watch)
     fresh.train()
@@ -534,7 +536,7 @@ def lose_a_process(rank, folder):
                     os.kill(os.getpid(), signal.SIGKILL)
     except SystemExit as error:
         Path(folder, 'line').write_text(error.code)
-    dist.destroy_process_group()
+    leave_process_group()
 
 
 def test_process_that_dies_in_a_collective_ends_the_others_with_a_line(tmp_path):

@@ -54,6 +54,7 @@ def _run_rank(rank, target, world_size, folder):
     )
     torch.save(target(rank, world_size), f'{folder}/rank{rank}.pt')
     dist.barrier()
+    time.sleep(0.1)  # as `leave_process_group` does
     dist.destroy_process_group()
 
 
