@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ._autograd import DenseGradient, SparseGradient
+from ._count import counts_ties, is_countable, is_counted_in
 from ._dtensor import images_loss_of_dtensor, is_dtensor
 from ._inputs import Terms, is_transformed
 from ._lookup import all_numbers, is_looked_up, places
@@ -268,10 +269,21 @@ def _compiled_hard_rows(
         class_weight = terms.class_weight.to(x)
         value = each = each * class_weight
         p = p * class_weight
-    value = value.scatter(1, index, -torch.inf)
-    selected = is_selected(value, *least_and_ties(value, k))
+    elif is_countable(score):
+        value = score  # half precision is selected from as it is, and settled in four rounds
+    if is_countable(value):
+        selected = is_counted_in(value, k, index)
+    else:
+        value = value.scatter(1, index, -torch.inf)
+        selected = is_selected(value, *least_and_ties(value, k))
     loss = positive.squeeze(1) + scale * each.masked_fill(~selected, 0).sum(1)
-    return loss, ((scale * p * selected).scatter(1, index, positive_slope),)
+    grad = scale * p * selected
+    if counts_ties(score):  # a comparison is fused with the rest, a scatter is not
+        is_target = index == torch.arange(score.shape[1], device=score.device)
+        grad = torch.where(is_target, positive_slope, grad)
+    else:
+        grad = grad.scatter(1, index, positive_slope)
+    return loss, (grad.to(gradient_dtype(score)),)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from ._count import counts_ties, last_tied
 from ._inputs import is_eager_on_cpu
 
 # floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
@@ -77,6 +78,10 @@ def is_selected(value: Tensor, least: Tensor, ties: Tensor) -> Tensor:
     Returns:
         Tensor: bool (N, C).
     """
+    if counts_ties(value):
+        last = last_tied(value, lambda some: some == least, ties)
+        classes = torch.arange(value.shape[1], device=value.device)
+        return _is_greater(value, least) | ((value == least) & (classes <= last))
     tied = value == least
     return _is_greater(value, least) | (tied & (tied.cumsum(1, dtype=torch.int32) <= ties))
 
