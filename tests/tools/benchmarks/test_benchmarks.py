@@ -227,6 +227,33 @@ def test_bench_gpu_at_tiny_sizes(run_tool, tmp_path):
     assert ' passed, ' in output
 
 
+def test_count_traffic_writes_its_table(run_tool, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    status, output = run_tool('benchmarks/count_traffic.py', '--quick', '--operations', 'ss_lr')
+    assert status == 0, output
+    page = (tmp_path / 'work_dirs/bench/traffic.md').read_text()
+    assert page.count('| ss_lr |') == 4  # two dtypes, two kinds of labels
+    assert page.count('| fused_linear_ss_lr |') == 2
+    assert '| 4 x 100 | float32 | index | cross_entropy | 8.05 | 5.05 | 3.01 | 3.00 |\n' in page
+    assert '    softplus: 1,600 bytes read, 1,600 written' in output
+    assert 'linear_cross_entropy' not in page  # one operation that hides what it does
+
+
+@pytest.mark.slow
+def test_count_traffic_compiled(run_tool, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    status, output = run_tool('benchmarks/count_traffic.py', '--quick', '--compiled')
+    assert status == 0, output
+    lines = (tmp_path / 'work_dirs/bench/traffic.md').read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split('|')] for line in lines if '|' in line]
+    assert cells[0][-3:] == ['compiled: passes', 'compiled: peak', '']
+    for row in cells[2:]:
+        if ', D ' in row[1]:
+            assert row[-3:] == ['', '', '']
+        else:
+            assert 0 < float(row[-3]) < float(row[5]) or row[4].startswith('hs_lr')
+
+
 @pytest.mark.slow
 def test_bench_sharded_counts_and_times(tmp_path):
     arguments = dict(classes=40, processes=2, images=3, channels=5, rounds=2, out=tmp_path)
