@@ -15,11 +15,13 @@ from frlr_mm.functional import (
 from frlr_mm.functional._select import class_keys, classes_of, values_of
 from frlr_mm.reporting.machine import peak_memory
 from tests.functional.test_fused_linear import in_a_row, make_inputs, results
+from tests.support.cases import HALF_DTYPES
 
 PAIRS = {
     'hs_lr': (fused_linear_hs_lr_loss, hs_lr_loss, dict(ratio=0.3)),
     'ss_lr': (fused_linear_ss_lr_loss, ss_lr_loss, dict(gamma=0.7)),
 }
+CAN_TELL = hasattr(torch._C._autograd, '_get_current_graph_task_keep_graph')
 both = pytest.mark.parametrize('name', PAIRS)
 
 
@@ -132,16 +134,18 @@ def test_factors_that_are_learned_get_their_gradient(name):
         torch.testing.assert_close(a, e)
 
 
-def test_float16_waits_for_the_factor_of_grad_scaler():
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
+def test_half_precision_waits_for_the_factor_of_grad_scaler(dtype):
     """Made in advance, these gradients would be 0 in float16."""
-    *tensors, label = make_inputs(dtype=torch.float16)
+    *tensors, label = make_inputs(dtype=dtype)
     tensors = [tensor.detach().requires_grad_() for tensor in tensors]
     loss = fused_linear_ss_lr_loss(*tensors, label, avg_factor=2**22)
     grads = torch.autograd.grad(loss, tensors, torch.tensor(2.0**20))
     truth = [tensor.detach().double().requires_grad_() for tensor in tensors]
     expected = torch.autograd.grad(ss_lr_loss(F.linear(*truth), label, avg_factor=4), truth)
+    rounding = torch.finfo(dtype).eps
     for a, e in zip(grads, expected):
-        torch.testing.assert_close(a.double(), e, rtol=0.02, atol=0.005)
+        torch.testing.assert_close(a.double(), e, rtol=20 * rounding, atol=5 * rounding)
 
 
 @both
@@ -154,7 +158,9 @@ def test_gradient_is_handed_over_not_copied(name):
     peak = peak_memory(
         lambda: fused(*tensors, label, chunk_budget=budget, **kwargs).backward(), 'cpu'
     )
-    assert grads <= peak <= grads + 2**22 < 1.9 * grads
+    # (torch 2.1 does not tell whether the graph is kept, and SS-LR has to scale a copy.)
+    copies = 2 if name == 'ss_lr' and not CAN_TELL else 1
+    assert grads <= peak <= copies * grads + 2**22 < (copies + 0.9) * grads
 
 
 @pytest.mark.parametrize(
