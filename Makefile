@@ -14,7 +14,10 @@ PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 # What `make test-stacks` runs a part of the tests on: make test-stacks STACKS=forks
 STACKS ?= pinned forks oldest newest
 
-.PHONY: demo test test-slow test-stacks fuzz install clean
+# What `make bench-gpu` measures; cpu: tiny sizes, to see that it runs.
+DEVICE ?= cuda
+
+.PHONY: demo test test-slow test-stacks bench-gpu fuzz install clean
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
@@ -38,6 +41,9 @@ build/tensorflow: $(STAMP)
 # The interpreters python3.10, python3.11 and python3.13 have to be there.
 test-stacks:
 	@for stack in $(STACKS); do $(PYTHON) tests/stacks/run.py $$stack || exit 1; done
+
+bench-gpu: $(STAMP)
+	$(BIN)/python tools/benchmarks/bench_gpu.py --device $(DEVICE)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' --constraint constraints.txt

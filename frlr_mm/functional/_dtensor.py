@@ -27,8 +27,8 @@ def images_loss_of_dtensor(
         terms (Terms): The selection, ``alpha`` and the class factors.
         rows (Callable): Takes local logits, label, ``terms`` and the scales of dense targets, and
             returns the local losses.
-        count (Callable): Takes the local part of dense targets and a dtype, and returns their
-            normalisers.
+        count (Callable): Takes the local part of dense targets, a dtype and ``terms``, and returns
+            their normalisers.
 
     Returns:
         DTensor: (N,), placed as the logits.
@@ -51,7 +51,9 @@ def images_loss_of_dtensor(
     scales = None
     if is_dense:
         sums = [Partial() if place == Shard(0) else Replicate() for place in placements]
-        counts = DTensor.from_local(count(label, cls_score.dtype), mesh, sums, run_check=False)
+        counts = DTensor.from_local(
+            count(label, cls_score.dtype, terms), mesh, sums, run_check=False
+        )
         scales = dense_scales(counts.full_tensor(), cls_score.shape[0], terms)
     loss = rows(cls_score.to_local(), label, terms, scales)
     return DTensor.from_local(

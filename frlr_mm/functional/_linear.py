@@ -1,9 +1,10 @@
 """Loss and gradient of features: a linear classifier whose logits are never held.
 
 Logistic losses need no normaliser over the classes, so that the classes can be taken in chunks:
-forward sums the terms of each chunk and drops its logits, backward computes them once more. The
-contract is ``linear(features, weight, bias, index, terms)``: it returns the losses of the images
-(N,) and keeps (least, ties) of hard selection.
+forward sums the terms of each chunk and drops its logits, backward computes them once more
+(``_linear_once`` has the cases that do without). The contract is
+``linear(features, weight, bias, index, terms)``: it returns the losses of the images (N,) and
+keeps (least, ties) of hard selection.
 
 Where the classes are spread over processes, each has the part of the losses that its classes make,
 and all of them search for (least, ties) together.
@@ -26,12 +27,15 @@ from ._terms import soft_slope, soft_terms, softplus
 from ._torch import autocast_dtype
 from .sharding import ClassShard
 
+# How many logits a CPU holds at once, where the budget allows it: memory that is used again and
+# again, in a matrix that is large enough for a product to run at full speed.
+CHUNK_NUMEL = 1 << 20
 # A logit whose sigmoid, and the gradient of it, is exactly 0. It takes the target class out of the
 # negatives; -inf would do the same to the loss, but not to its gradient (0 * inf).
 NEGLIGIBLE = -1e4
 
 
-def _place(matrix: Tensor, column: Tensor, value: float | Tensor) -> None:
+def place(matrix: Tensor, column: Tensor, value: float | Tensor) -> None:
     """Write one value a row (N, 1) at a column (N, 1), in the rows where that column exists."""
     exists = (column >= 0) & (column < matrix.shape[1])
     column = column.clamp(0, matrix.shape[1] - 1)
@@ -55,18 +59,18 @@ class _LinearLoss(Function):
         budget: int,
         shard: ClassShard | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        k, scale = _num_and_scale(weight.shape[0] if shard is None else shard.num_classes, terms)
+        k, scale = num_and_scale(weight.shape[0] if shard is None else shard.num_classes, terms)
         class_weight, column = _own_classes(index, terms, shard)
         k_here = min(k, weight.shape[0])
-        target = _target_logits(features, weight, bias, column, dtype, shard)
+        target = target_logits(features, weight, bias, column, dtype, shard)
         loss = torch.zeros_like(target)
         least, ties = torch.empty_like(target), torch.empty_like(target)
-        num_rows, num_classes = _tile(features.shape[0], weight, dtype, k, budget, shard)
-        for rows in _steps(features.shape[0], num_rows):
+        num_rows, num_classes = tile(features.shape[0], weight, dtype, k, budget, shard)
+        for rows in steps(features.shape[0], num_rows):
             best = loss.new_full((loss[rows].shape[0], k_here), -torch.inf)
-            for classes in _steps(weight.shape[0], num_classes):
-                x = _logits(features[rows], weight, bias, classes, dtype)
-                _place(x, column[rows] - classes.start, NEGLIGIBLE)
+            for classes in steps(weight.shape[0], num_classes):
+                x = logits(features[rows], weight, bias, classes, dtype)
+                place(x, column[rows] - classes.start, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
                 for block in row_blocks(x):
                     if k:
@@ -88,7 +92,7 @@ class _LinearLoss(Function):
                     best.masked_fill_(is_out, NEGLIGIBLE if class_weight is None else 0)
                 summands = best if class_weight is not None else softplus(best)
                 loss[rows] = summands.sum(1, keepdim=True)
-        factor = _positive_factor(index, target, terms)
+        factor = positive_factor(index, target, terms)
         positive = factor * softplus(-target)
         if shard is not None:
             positive.masked_fill_((column < 0) | (column >= weight.shape[0]), 0)
@@ -107,7 +111,7 @@ class _LinearLoss(Function):
         features, weight, bias, index, target_slope, kept = ctx.saved_tensors
         shard, gamma = ctx.shard, ctx.terms.gamma
         num_classes = weight.shape[0] if shard is None else shard.num_classes
-        k, scale = _num_and_scale(num_classes, ctx.terms)
+        k, scale = num_and_scale(num_classes, ctx.terms)
         class_weight, column = _own_classes(index, ctx.terms, shard)
         wanted = ctx.needs_input_grad
         grad_features = torch.zeros_like(features, dtype=kept.dtype) if wanted[0] else None
@@ -115,13 +119,13 @@ class _LinearLoss(Function):
         grad_bias = torch.zeros_like(bias, dtype=kept.dtype) if wanted[2] else None
         grad_loss = grad_loss[:, None]
         # The very tiles of forward: other shapes may round the logits otherwise.
-        num_rows, num_classes = _tile(features.shape[0], weight, ctx.dtype, k, ctx.budget, shard)
-        for rows in _steps(features.shape[0], num_rows):
+        num_rows, num_classes = tile(features.shape[0], weight, ctx.dtype, k, ctx.budget, shard)
+        for rows in steps(features.shape[0], num_rows):
             least, ties = kept[rows].clone().tensor_split(2, 1)
-            for classes in _steps(weight.shape[0], num_classes):
-                x = _logits(features[rows], weight, bias, classes, ctx.dtype)
+            for classes in steps(weight.shape[0], num_classes):
+                x = logits(features[rows], weight, bias, classes, ctx.dtype)
                 target = column[rows] - classes.start
-                _place(x, target, NEGLIGIBLE)
+                place(x, target, NEGLIGIBLE)
                 each = None if class_weight is None else class_weight[classes].to(x)
                 for block in row_blocks(x):
                     if k:
@@ -132,7 +136,7 @@ class _LinearLoss(Function):
                     else:
                         slope = soft_slope(*soft_terms(x[block], gamma), gamma)
                     x[block] = slope.mul_(scale if each is None else each * scale)
-                _place(x, target, target_slope[rows])
+                place(x, target, target_slope[rows])
                 x.mul_(grad_loss[rows])
                 x, inputs = x.to(ctx.dtype), features[rows].to(ctx.dtype)
                 if grad_features is not None:
@@ -162,7 +166,7 @@ def _own_classes(
     return None if factors is None else factors[shard.start : shard.stop], index - shard.start
 
 
-def _target_logits(
+def target_logits(
     features: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -179,7 +183,7 @@ def _target_logits(
     return target if bias is None else target.add_(bias[column])
 
 
-def _tile(
+def tile(
     num_images: int,
     weight: Tensor,
     dtype: torch.dtype,
@@ -206,14 +210,17 @@ def _tile(
         num_rows = min(num_rows, numbers // (selected + copies * min(num_classes, 2 * k)))
     num_rows = max(1, num_rows)
     room = numbers - selected * num_rows
-    return num_rows, min(num_classes, max(1, room // (copies * num_rows + a_class)))
+    step = room // (copies * num_rows + a_class)
+    if weight.device.type == 'cpu' and not k:
+        step = min(step, CHUNK_NUMEL // num_rows)
+    return num_rows, min(num_classes, max(1, step))
 
 
-def _steps(size: int, step: int) -> Iterator[slice]:
+def steps(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-def _logits(
+def logits(
     features: Tensor, weight: Tensor, bias: Tensor | None, classes: slice, dtype: torch.dtype
 ) -> Tensor:
     x = (features.to(dtype) @ weight[classes].to(dtype).t()).to(accumulation_dtype(dtype))
@@ -299,14 +306,14 @@ def linear_images_loss(
         return _LinearLoss.apply(*arguments)[0]
 
 
-def _num_and_scale(num_classes: int, terms: Terms) -> tuple[int, float]:
+def num_and_scale(num_classes: int, terms: Terms) -> tuple[int, float]:
     """Return k and the factor of each negative term; k is 0 where there is nothing to select."""
     k = 0 if terms.ratio is None else num_selected(num_classes, terms.ratio)
     scale = 1.0 if terms.alpha == 'sum' else float(terms.alpha) / (k or num_classes - 1)
     return 0 if k == num_classes else k, scale
 
 
-def _positive_factor(index: Tensor, like: Tensor, terms: Terms) -> Tensor:
+def positive_factor(index: Tensor, like: Tensor, terms: Terms) -> Tensor:
     """Return the factor of each image's positive term (N, 1)."""
     factor = torch.ones_like(like)
     for class_factor in (terms.class_weight, terms.pos_weight):

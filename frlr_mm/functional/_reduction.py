@@ -24,13 +24,17 @@ def dense_scales(counts: Tensor, num_images: int, terms: Terms) -> tuple[Tensor,
     Returns:
         tuple[Tensor, Tensor]: Both scalars, times N.
     """
-    is_per_image = terms.alpha == 'sum' or terms.ratio is not None
-    counts = torch.stack([counts[0], counts[2 if is_per_image else 1]])
+    counts = torch.stack([counts[0], counts[2 if is_per_image(terms) else 1]])
     # 0 where the count is 0: a batch may hold neither a positive nor a negative.
     tiny = torch.finfo(counts.dtype).tiny
     scales = num_images * torch.where(counts > 0, 1 / counts.clamp(min=tiny), 0)
     alpha = 1.0 if terms.alpha == 'sum' else float(terms.alpha)
     return scales[0], alpha * scales[1]
+
+
+def is_per_image(terms: Terms) -> bool:
+    """Tell whether the negative terms are divided by the number of images, not of negatives."""
+    return terms.alpha == 'sum' or terms.ratio is not None
 
 
 def mean_over_ranks(counts: Tensor, cls_score: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ._autograd import DenseGradient, SparseGradient
+from ._count import counts_ties, is_countable, is_counted_in
 from ._dtensor import images_loss_of_dtensor, is_dtensor
 from ._inputs import Terms, is_transformed
-from ._lookup import all_numbers, is_looked_up, places
-from ._reduction import accumulation_dtype, dense_scales, mean_over_ranks
+from ._lookup import all_numbers, is_looked_up, looked_up_dense_rows, places
+from ._reduction import accumulation_dtype, dense_scales, is_per_image, mean_over_ranks
 from ._select import (
     hardest,
     is_hardest,
@@ -26,7 +27,6 @@ from ._terms import (
     soft_slope,
     soft_terms,
     softplus,
-    split_dense_label,
     weigh_dense_label,
 )
 from ._torch import is_compiling
@@ -68,7 +68,7 @@ def images_loss(
     gradient: tuple[Tensor, ...]
     if label.shape == score.shape:
         if scales is None:
-            counts = mean_over_ranks(count_dense_label(label, score.dtype), cls_score)
+            counts = mean_over_ranks(count_dense_label(label, score.dtype, terms), cls_score)
             scales = dense_scales(counts, score.shape[0], terms)
         loss, gradient = _dense_rows(score, label, terms, scales, with_grad)
     else:
@@ -124,7 +124,7 @@ def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
         scales: tuple = (1.0, scale)
     else:
         target = label
-        counts = mean_over_ranks(count_dense_label(label, x.dtype), cls_score)
+        counts = mean_over_ranks(count_dense_label(label, x.dtype, terms), cls_score)
         scales = dense_scales(counts, x.shape[0], terms)
         if terms.ratio is not None:
             row_k = num_selected_of_known(label, terms.ratio)
@@ -268,10 +268,21 @@ def _compiled_hard_rows(
         class_weight = terms.class_weight.to(x)
         value = each = each * class_weight
         p = p * class_weight
-    value = value.scatter(1, index, -torch.inf)
-    selected = is_selected(value, *least_and_ties(value, k))
+    elif is_countable(score):
+        value = score  # half precision is selected from as it is, and settled in four rounds
+    if is_countable(value):
+        selected = is_counted_in(value, k, index)
+    else:
+        value = value.scatter(1, index, -torch.inf)
+        selected = is_selected(value, *least_and_ties(value, k))
     loss = positive.squeeze(1) + scale * each.masked_fill(~selected, 0).sum(1)
-    return loss, ((scale * p * selected).scatter(1, index, positive_slope),)
+    grad = scale * p * selected
+    if counts_ties(score):  # a comparison is fused with the rest, a scatter is not
+        is_target = index == torch.arange(score.shape[1], device=score.device)
+        grad = torch.where(is_target, positive_slope, grad)
+    else:
+        grad = grad.scatter(1, index, positive_slope)
+    return loss, (grad.to(gradient_dtype(score)),)
 
 
 @torch.no_grad()
@@ -282,6 +293,9 @@ def _dense_rows(
     dtype = accumulation_dtype(score.dtype)
     loss = score.new_empty(score.shape[0], dtype=dtype)
     grad = torch.empty_like(score, dtype=gradient_dtype(score)) if with_grad else None
+    if is_looked_up(score):
+        blocks = row_blocks(score)
+        return looked_up_dense_rows(score, label, terms, scales, blocks, loss, grad), (grad,)
     for rows in row_blocks(score):
         x, out = score[rows].to(dtype), _room(grad, rows, dtype)
         if terms.ratio is None:
@@ -317,19 +331,23 @@ def _select_dense(
     return negative.mul_(selected).mul_(scale), value.masked_fill_(~selected, 0).mul_(scale)
 
 
-def count_dense_label(label: Tensor, dtype: torch.dtype) -> Tensor:
+def count_dense_label(label: Tensor, dtype: torch.dtype, terms: Terms) -> Tensor:
     """Return the normalisers of dense targets.
 
     Args:
         label (Tensor): Dense targets (N, C).
         dtype (torch.dtype): That of the logits.
+        terms (Terms): The selection and ``alpha``.
 
     Returns:
-        Tensor: The sums of t and of 1 - t over the known entries, and N (3,).
+        Tensor: The sums of t and of 1 - t over the known entries, and N (3,); 0 for the sum of
+        1 - t where it divides nothing.
     """
     dtype = accumulation_dtype(dtype)
     positive = negative = torch.zeros((), dtype=dtype, device=label.device)
     for rows in row_blocks(label):
-        t, rest = split_dense_label(label[rows], dtype)
-        positive, negative = positive + t.sum(), negative + rest.sum()
+        t = label[rows].detach().to(dtype)
+        positive = positive + t.clamp(min=0).sum()
+        if not is_per_image(terms):
+            negative = negative + (1 - t).masked_fill(t < 0, 0).sum()
     return torch.stack([positive, negative, torch.full_like(positive, label.shape[0])])

@@ -11,10 +11,13 @@ import math
 import torch
 from torch import Tensor
 
+from ._count import counts_ties, last_tied
 from ._inputs import is_eager_on_cpu
 
 # floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
 _FLOOR_TOLERANCE = 1e-6
+# So many float32 are a NaN with a sign; as integers they are the least, and are wrapped around.
+_WRAP = 0x7FFFFE
 # torch works without it.
 _HAS_NUMPY = importlib.util.find_spec('numpy') is not None
 
@@ -75,6 +78,10 @@ def is_selected(value: Tensor, least: Tensor, ties: Tensor) -> Tensor:
     Returns:
         Tensor: bool (N, C).
     """
+    if counts_ties(value):
+        last = last_tied(value, lambda some: some == least, ties)
+        classes = torch.arange(value.shape[1], device=value.device)
+        return _is_greater(value, least) | ((value == least) & (classes <= last))
     tied = value == least
     return _is_greater(value, least) | (tied & (tied.cumsum(1, dtype=torch.int32) <= ties))
 
@@ -98,7 +105,7 @@ def is_hardest(value: Tensor, k: int, row_k: Tensor) -> Tensor:
         return is_selected(value, *least_and_ties(value, k, row_k))
     keys = _largest_keys(value, k).sort(dim=1, descending=True).values
     mask = torch.zeros_like(value, dtype=torch.bool)
-    return mask.scatter_(1, _places(keys, value.shape[1]), torch.arange(k) < row_k)
+    return mask.scatter_(1, classes_of(keys, value.shape[1]), torch.arange(k) < row_k)
 
 
 def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
@@ -113,7 +120,7 @@ def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
         Tensor: int64 (N, k), different classes in a row.
     """
     if value.dtype == torch.float32 and is_eager_on_cpu(value):
-        return _places(_largest_keys(value, k, target), value.shape[1])
+        return classes_of(_largest_keys(value, k, target), value.shape[1])
     value = value.scatter(1, target, -torch.inf)
     mask = is_selected(value, *least_and_ties(value, k)).byte()
     # No more than k entries are set; where NaN makes them fewer, any class fills the row.
@@ -121,25 +128,60 @@ def hardest(value: Tensor, k: int, target: Tensor) -> Tensor:
 
 
 def _largest_keys(value: Tensor, k: int, target: Tensor | None = None) -> Tensor:
-    """Return integers (N, k) that stand for the k largest values of each row and their places.
+    """Return the keys of the k largest values of each row but for the target (N, k)."""
+    keys = _ordered_bits(value)
+    if target is not None:
+        keys.scatter_(1, target, torch.iinfo(torch.int32).min)
+    return largest(_with_classes(keys, 0, value.shape[1]), k)
+
+
+def class_keys(value: Tensor, first: int, num_classes: int) -> Tensor:
+    """Return integers that stand for values and their classes, ordered as hard selection does it.
 
     On a CPU, NumPy's partition of integers is faster than any topk. The upper half of an integer
     has the order of the floats: the bits of a negative one are flipped, and NaN of either sign is
-    wrapped around to the top. (Adding 0 turns -0.0 into 0.0, its equal, and makes a tensor that
-    may be overwritten.) The lower half says where the value was, the first class highest, so that
-    no two integers are equal.
+    wrapped around to the top. The lower half says which class the value is of, the first class
+    highest, so that no two integers are equal.
+
+    Args:
+        value (Tensor): float32 (N, c), on a CPU.
+        first (int): The class of its first column.
+        num_classes (int): C, the number of all classes.
+
+    Returns:
+        Tensor: int64 (N, c).
     """
-    num_classes = value.shape[1]
-    bits = (value + 0.0).view(torch.int32)
-    keys = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits).sub_(0x7FFFFE)
-    if target is not None:
-        keys.scatter_(1, target, torch.iinfo(torch.int32).min)
-    keys = keys.long().bitwise_left_shift_(32).add_(torch.arange(num_classes - 1, -1, -1))
-    if not _HAS_NUMPY or num_classes < 100:
+    return _with_classes(_ordered_bits(value), first, num_classes)
+
+
+def _ordered_bits(value: Tensor) -> Tensor:
+    # (Adding 0 turns -0.0 into 0.0, its equal, and makes a tensor that may be overwritten.)
+    return _flip((value + 0.0).view(torch.int32)).sub_(_WRAP)
+
+
+def _flip(bits: Tensor) -> Tensor:
+    return (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+
+
+def _with_classes(bits: Tensor, first: int, num_classes: int) -> Tensor:
+    last = num_classes - 1 - first
+    classes = torch.arange(last, last - bits.shape[1], -1)
+    return bits.long().bitwise_left_shift_(32).add_(classes)
+
+
+def largest(keys: Tensor, k: int) -> Tensor:
+    """Return the k largest keys of each row (N, k), in any order; ``keys`` may be overwritten."""
+    if not _HAS_NUMPY or keys.shape[1] < 100:
         return keys.topk(k, dim=1, sorted=False).values
-    keys.numpy().partition(num_classes - k, axis=1)
-    return keys[:, num_classes - k :]
+    keys.numpy().partition(keys.shape[1] - k, axis=1)
+    return keys[:, keys.shape[1] - k :]
 
 
-def _places(keys: Tensor, num_classes: int) -> Tensor:
+def values_of(keys: Tensor) -> Tensor:
+    """Return the float32 values that keys stand for."""
+    return _flip((keys >> 32).int().add_(_WRAP)).view(torch.float32)
+
+
+def classes_of(keys: Tensor, num_classes: int) -> Tensor:
+    """Return the classes that keys stand for, in their place."""
     return keys.bitwise_and_(0xFFFFFFFF).neg_().add_(num_classes - 1)

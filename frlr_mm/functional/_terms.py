@@ -29,12 +29,16 @@ def softplus(x: Tensor) -> Tensor:
 def soft_terms(
     x: Tensor, gamma: float, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return p (in ``out``), the focus p^gamma and the terms p^gamma * softplus(x) of logits."""
+    """Return p, the focus p^gamma and the terms p^gamma * softplus(x) of logits.
+
+    ``out`` is where p goes; it may be ``x``.
+    """
+    terms = softplus(x)
     p = torch.sigmoid(x, out=out)
     # The default without a power, which takes eight times as long; torch's reciprocal of a square
     # root is twice as fast as its square root.
     focus = p.rsqrt().rsqrt_() if gamma == 0.25 else p.pow(gamma)
-    return p, focus, softplus(x).mul_(focus)
+    return p, focus, terms.mul_(focus)
 
 
 def soft_slope(p: Tensor, focus: Tensor, terms: Tensor, gamma: float) -> Tensor:

@@ -12,8 +12,8 @@ from ._inputs import (
     check_tensors,
     is_index_label,
 )
-from ._linear import check_classifier, linear_images_loss
-from ._reduction import reduce_loss
+from ._linear import check_classifier
+from ._linear_once import linear_loss
 
 CHUNK_BUDGET = 256 * 2**20
 
@@ -35,8 +35,9 @@ def fused_linear_ss_lr_loss(
     """Compute SS-LR of a linear classifier without ever holding its logits (N, C).
 
     It is ``ss_lr_loss(F.linear(features, weight, bias), label, ...)`` with the classes taken in
-    chunks; backward computes the logits once more. Worth it from about 50,000 classes. N is the
-    number of images, C the number of classes, D the number of channels.
+    chunks. The gradients are made with the loss where the reduction is 'mean' or 'sum'; with
+    'none', and in float16, backward computes the logits once more. Worth it from about 50,000
+    classes. N is the number of images, C the number of classes, D the number of channels.
 
     Args:
         features (Tensor): Inputs of the classifier (N, D), float16, bfloat16, float32 or float64.
@@ -70,8 +71,8 @@ def fused_linear_ss_lr_loss(
     terms = Terms(alpha, gamma=gamma, class_weight=class_weight, pos_weight=pos_weight)
     check_number('chunk_budget', chunk_budget, open_low=True)
     index = _check(features, weight, bias, label, terms, sample_weight, reduction, avg_factor)
-    loss = linear_images_loss(features, weight, bias, index, terms, chunk_budget)
-    return reduce_loss(loss, sample_weight, reduction, avg_factor)
+    classifier = (features, weight, bias, index, terms)
+    return linear_loss(*classifier, chunk_budget, sample_weight, reduction, avg_factor)
 
 
 def fused_linear_hs_lr_loss(
@@ -91,7 +92,9 @@ def fused_linear_hs_lr_loss(
     """Compute HS-LR of a linear classifier without ever holding its logits (N, C).
 
     It is ``hs_lr_loss(F.linear(features, weight, bias), label, ...)``, the rule for ties included,
-    with the classes taken in chunks; see :func:`fused_linear_ss_lr_loss`.
+    with the classes taken in chunks; see :func:`fused_linear_ss_lr_loss`. On a CPU, what is
+    selected is kept until backward where half of ``chunk_budget`` holds it, in float32 and without
+    ``class_weight``; else backward computes the logits once more.
 
     Args:
         features (Tensor): As for :func:`fused_linear_ss_lr_loss`.
@@ -121,8 +124,8 @@ def fused_linear_hs_lr_loss(
     terms = Terms(alpha, ratio=ratio, class_weight=class_weight, pos_weight=pos_weight)
     check_number('chunk_budget', chunk_budget, open_low=True)
     index = _check(features, weight, bias, label, terms, sample_weight, reduction, avg_factor)
-    loss = linear_images_loss(features, weight, bias, index, terms, chunk_budget)
-    return reduce_loss(loss, sample_weight, reduction, avg_factor)
+    classifier = (features, weight, bias, index, terms)
+    return linear_loss(*classifier, chunk_budget, sample_weight, reduction, avg_factor)
 
 
 def _check(

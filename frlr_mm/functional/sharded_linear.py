@@ -22,6 +22,7 @@ from ._inputs import (
     is_index_label,
 )
 from ._linear import check_classifier, linear_images_loss
+from ._linear_once import linear_loss
 from ._reduction import accumulation_dtype, reduce_loss
 from ._torch import autocast_dtype
 from .fused_linear import CHUNK_BUDGET
@@ -248,8 +249,8 @@ def _reduced_loss(
     cls_score = features.detach().new_empty(()).expand(features.shape[0], shard.num_classes)
     index = check_inputs(cls_score, label, None, terms, reduction, avg_factor)
     if shard.world_size == 1:
-        loss = linear_images_loss(features, weight, bias, index, terms, chunk_budget)
-        return reduce_loss(loss, sample_weight, reduction, avg_factor)
+        whole = (features, weight, bias, index, terms)
+        return linear_loss(*whole, chunk_budget, sample_weight, reduction, avg_factor)
     if not is_eager_on_cpu(index):
         # Of a class that nobody has, nothing else would tell; the host does not wait for it.
         torch._assert_async(((index >= 0) & (index < shard.num_classes)).all())

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.support.cases import LOSSES, loss_and_grad, make_label, make_logits
+from frlr_mm.functional import _count, _rows, _select, hs_lr_loss
+from tests.support.cases import HALF_DTYPES, LOSSES, loss_and_grad, make_label, make_logits
 
 
 def all_losses(index_score, index, dense_score, dense):
@@ -68,3 +69,44 @@ def test_compiles_into_one_graph(name, kind):
         actual = loss_and_grad(compiled, cls_score, label, **weights, **kwargs)
         for a, e in zip(actual, expected):
             torch.testing.assert_close(a, e)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Compile what is compiled for a GPU."""
+    for module in (_count, _rows, _select):
+        monkeypatch.setattr(module, 'counts_ties', lambda value: True)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'dtype', 'kwargs'),
+    [
+        ('index', torch.bfloat16, dict(alpha=3.0)),
+        ('index', torch.bfloat16, dict(class_weight=True)),
+        ('unknown_soft', torch.float32, {}),
+    ],
+    ids=str,
+)
+def test_compiled_as_for_a_gpu_equals_eager(kind, dtype, kwargs, as_on_a_gpu):
+    torch.compiler.reset()
+    compiled = torch.compile(hs_lr_loss, fullgraph=True, backend='aot_eager')
+    score, label = make_logits(4, 300).round().to(dtype), make_label(kind, 4, 300)
+    if 'class_weight' in kwargs:
+        kwargs = dict(class_weight=torch.linspace(0.5, 2, 300))
+    for ratio in (0.1, 0.25):  # the second time k is a symbol
+        expected = loss_and_grad(hs_lr_loss, score, label, ratio=ratio, **kwargs)
+        actual = loss_and_grad(compiled, score, label, ratio=ratio, **kwargs)
+        for a, e in zip(actual, expected):
+            torch.testing.assert_close(a, e)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', HALF_DTYPES)
+def test_generated_code_for_a_gpu_equals_eager(dtype, as_on_a_gpu):
+    torch.compiler.reset()
+    score, label = make_logits(8, 3000).to(dtype), make_label('index', 8, 3000)
+    compiled = torch.compile(hs_lr_loss, fullgraph=True)
+    for a, e in zip(
+        loss_and_grad(compiled, score, label), loss_and_grad(hs_lr_loss, score, label)
+    ):
+        torch.testing.assert_close(a, e)

@@ -46,6 +46,7 @@ def in_a_row(plain):
 
 
 @pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('chunk_budget', [1, 3000, 2**28])
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize(
@@ -62,9 +63,9 @@ def in_a_row(plain):
         ),
     ],
 )
-def test_equals_linear_and_loss(name, kwargs, bias, chunk_budget, device):
+def test_equals_linear_and_loss(name, kwargs, bias, chunk_budget, dtype, device):
     fused, plain, focus = PAIRS[name]
-    inputs = make_inputs(bias=bias, device=device)
+    inputs = make_inputs(bias=bias, dtype=dtype, device=device)
     kwargs = {k: v.to(device) if torch.is_tensor(v) else v for k, v in kwargs.items()} | focus
     expected = results(in_a_row(plain), *inputs, **kwargs)
     actual = results(fused, *inputs, chunk_budget=chunk_budget, **kwargs)

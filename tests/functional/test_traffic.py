@@ -31,6 +31,11 @@ def test_passes_over_bfloat16(loss, most):
     assert peak <= (3.01 if loss is F.cross_entropy else 2)
 
 
+@pytest.mark.parametrize(('loss', 'most'), [(ss_lr_loss, 59.2), (hs_lr_loss, 107.8)])
+def test_passes_over_bfloat16_with_dense_labels(loss, most):
+    assert traffic(loss, torch.bfloat16, 'dense')[0] <= most
+
+
 @pytest.mark.parametrize('loss', [ss_lr_loss, hs_lr_loss])
 @pytest.mark.parametrize('kind', ['index', 'dense'])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -74,6 +79,40 @@ def test_table_gives_what_arithmetic_gives(dtype, shape, kwargs, monkeypatch):
     rtol = 2 * torch.finfo(dtype).eps
     atol = torch.finfo(dtype).smallest_normal
     torch.testing.assert_close(actual[1], expected[1], rtol=rtol, atol=atol, equal_nan=True)
+
+
+@pytest.mark.parametrize('loss', [ss_lr_loss, hs_lr_loss])
+@pytest.mark.parametrize('kind', ['soft', 'unknown_soft', 'multi_label_int8', 'one_hot_bool'])
+@pytest.mark.parametrize('shape', [(41, 401), (3, 1271)])
+@pytest.mark.parametrize(
+    'kwargs', [{}, dict(alpha=3.0), dict(class_weight=True, pos_weight=True)], ids=str
+)
+def test_table_gives_what_arithmetic_gives_for_dense_labels(
+    loss, kind, shape, kwargs, monkeypatch
+):
+    dtype = torch.bfloat16
+    x, label = make_logits(*shape).to(dtype), make_label(kind, *shape)
+    x[0, :2] = torch.tensor([0.0, -0.0])
+    kwargs = {
+        key: torch.linspace(0.5, 2, shape[1]) if value is True else value
+        for key, value in kwargs.items()
+    }
+    expected = loss_and_grad(loss, x, label, reduction='none', **kwargs)
+    monkeypatch.setattr(_rows, 'is_looked_up', lambda score: True)
+    actual = loss_and_grad(loss, x, label, reduction='none', **kwargs)
+    torch.testing.assert_close(actual[0], expected[0])
+    rtol = 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(actual[1], expected[1], rtol=rtol, atol=1e-9)
+
+
+def test_unknown_labels_of_any_size_are_looked_up_as_nothing(monkeypatch):
+    x, label = make_logits(3, 50).bfloat16(), make_label('unknown', 3, 50)
+    label[2] = -torch.inf
+    monkeypatch.setattr(_rows, 'is_looked_up', lambda score: True)
+    for loss in (ss_lr_loss, hs_lr_loss):
+        value, grad = loss_and_grad(loss, x, label, reduction='none')
+        assert value[0] == 0 and value[2] == 0 and value[1] > 0
+        assert (grad[label < 0] == 0).all() and (grad[1] != 0).any()
 
 
 @pytest.mark.parametrize('loss', [ss_lr_loss, hs_lr_loss])

@@ -3,7 +3,8 @@
 Rows are appended to bench_losses.csv in the folder of --out; bench_losses.md, .png and .svg there
 are written anew from the newest run. Time is the CPU time of the thread where one thread computes,
 else wall time. Ratios are taken within a round, in which each function runs once. Peak memory
-counts what torch allocates during one forward and backward pass.
+counts what torch allocates during one forward and backward pass; a CUDA graph has its memory from
+the capture on, which is not counted.
 """
 
 import argparse
@@ -22,7 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=60, help='default: 60')
     parser.add_argument('--compiled', action='store_true', help='torch.compile the losses as well')
     parser.add_argument(
-        '--fused', action='store_true', help='also 1,000,000 classes: takes 10 GB and minutes'
+        '--graphs', action='store_true', help='replay the losses as CUDA graphs as well'
+    )
+    parser.add_argument(
+        '--fused',
+        action='store_true',
+        help='also with the classifier, up to 1,000,000 classes: takes 10 GB and minutes',
     )
     parser.add_argument('--quick', action='store_true', help='tiny sizes, to see that it runs')
     parser.add_argument(
@@ -35,6 +41,8 @@ def parse_args() -> argparse.Namespace:
     for name in ('threads', 'rounds'):
         if getattr(args, name) < 1:
             parser.error(f'expected --{name} to be at least 1, but got {getattr(args, name)}')
+    if args.graphs and args.device != 'cuda':
+        parser.error(f'expected --device to be cuda with --graphs, but got {args.device}')
     return args
 
 
@@ -54,12 +62,21 @@ from frlr_mm.functional import (
     hs_lr_loss,
     ss_lr_loss,
 )
+from frlr_mm.functional.fused_linear import CHUNK_BUDGET
 from frlr_mm.reporting.machine import describe, peak_memory
 from frlr_mm.reporting.tables import append_rows
 from frlr_mm.reporting.timing import clock, columns, take_turns
 
-SIZES = [(256, 10), (256, 1000), (128, 21841), (32, 250000)]
-FUSED_SIZES = [(256, 1000000, 512)]
+SIZES = {
+    'cpu': [(256, 10), (256, 1000), (128, 21841), (32, 250000)],
+    'cuda': [(256, 1000), (4096, 21841)],
+}
+# With the classifier and its channels, in one dtype: what is trained in on the device.
+FUSED_SIZES = {
+    'cpu': [(256, 100000, 256), (256, 1000000, 512)],
+    'cuda': [(4096, 128256, 4096), (256, 1000000, 512)],
+}
+FUSED_DTYPES = {'cpu': 'float32', 'cuda': 'bfloat16'}
 QUICK_SIZES, QUICK_FUSED_SIZES = [(4, 10), (4, 100)], [(4, 1000, 8)]
 PARTS = ('forward', 'backward', 'full')
 
@@ -104,9 +121,28 @@ def plain_losses(num_classes: int, compiled: bool) -> dict[str, Callable]:
     return losses
 
 
-def fused_losses() -> dict[str, Callable]:
-    """Return functions of features, weights, bias and labels."""
+def graphed(losses: dict[str, Callable], inputs: list[Tensor]) -> dict[str, Callable]:
+    """Return our losses captured as CUDA graphs, forward and backward."""
     return {
+        f'{name} graph': torch.cuda.make_graphed_callables(losses[name], tuple(inputs))
+        for name in ('ss_lr', 'hs_lr')
+    }
+
+
+def torch_fused(x: Tensor, w: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """Return torch's own fused cross-entropy, with as many logits at once as ours."""
+    # (Ours keep two matrices of float32 in the budget; by itself torch takes single rows here.)
+    size = min(x.shape[0], max(1, CHUNK_BUDGET // (8 * w.shape[0])))
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=size)
+    return F.linear_cross_entropy(x, w, y, linear_bias=b, options=options)
+
+
+def fused_losses() -> dict[str, Callable]:
+    """Return functions of features, weights, bias and labels; ratios refer to the first."""
+    losses = {'linear + cross_entropy': lambda x, w, b, y: F.cross_entropy(F.linear(x, w, b), y)}
+    if hasattr(torch.nn, 'LinearCrossEntropyOptions'):  # older versions of torch have none
+        losses['linear_cross_entropy'] = torch_fused
+    return losses | {
         'linear + ss_lr': lambda x, w, b, y: ss_lr_loss(F.linear(x, w, b), y),
         'fused_linear_ss_lr': fused_linear_ss_lr_loss,
         'linear + hs_lr ratio 0.01': lambda x, w, b, y: hs_lr_loss(
@@ -180,36 +216,38 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
                     flush=True,
                 )
 
-    for n, c in QUICK_SIZES if args.quick else SIZES:
+    for n, c in QUICK_SIZES if args.quick else SIZES[args.device]:
         score = 3 * torch.randn(n, c, generator=generator)
         label = torch.randint(c, (n,), generator=generator)
         for dtype in ('float32', 'bfloat16'):
             x = score.to(args.device, getattr(torch, dtype), copy=True).requires_grad_()
             functions = plain_losses(c, args.compiled)
+            inputs = [x, label.to(args.device)]
+            if args.graphs:
+                functions |= graphed(functions, inputs)
             add(
                 dict(dtype=dtype, N=n, C=c, D=''),
                 functions,
-                [x, label.to(args.device)],
+                inputs,
                 args.rounds if c < 10**5 else max(1, args.rounds // 4),
                 dict.fromkeys(functions, 'cross_entropy'),
             )
 
-    for n, c, d in QUICK_FUSED_SIZES if args.quick else FUSED_SIZES if args.fused else ():
-        shapes = [(n, d), (c, d), (c,)]
-        inputs = [
-            torch.randn(shape, generator=generator).mul_(0.05).to(args.device).requires_grad_()
-            for shape in shapes
-        ]
+    fused_sizes = QUICK_FUSED_SIZES if args.quick else FUSED_SIZES[args.device] * args.fused
+    for n, c, d in fused_sizes:
+        dtype = FUSED_DTYPES[args.device]
+        inputs = []
+        for shape in ((n, d), (c, d), (c,)):
+            values = torch.randn(shape, generator=generator).mul_(0.05)
+            inputs.append(values.to(args.device, getattr(torch, dtype)).requires_grad_())
         inputs.append(torch.randint(c, (n,), generator=generator).to(args.device))
         functions = fused_losses()
-        names = list(functions)
-        baselines = {name: names[i - i % 2] for i, name in enumerate(names)}
         add(
-            dict(dtype='float32', N=n, C=c, D=d),
+            dict(dtype=dtype, N=n, C=c, D=d),
             functions,
             inputs,
             max(1, args.rounds // 15),
-            baselines,
+            dict.fromkeys(functions, 'linear + cross_entropy'),
         )
     return rows
 

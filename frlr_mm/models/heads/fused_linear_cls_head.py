@@ -16,9 +16,8 @@ class FusedLinearClsHead(LinearClsHead):
     """Linear head that never holds the logits of a batch while it trains.
 
     The choice from about 50,000 classes. Parameters, checkpoints and predictions are those of
-    ``LinearClsHead``; the loss is the same to rounding. It computes the logits twice and takes
-    class indices alone: no mixup, no label smoothing. Where the classifier fits in memory with its
-    logits, ``LinearClsHead`` is faster.
+    ``LinearClsHead``; the loss is the same to rounding. It takes class indices alone: no mixup, no
+    label smoothing.
 
     Args:
         *args: As for ``LinearClsHead``.
