@@ -1,8 +1,11 @@
 """Settings of the whole suite."""
 
+import functools
 import gc
 import logging
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -25,14 +28,34 @@ settings.load_profile('frlr_mm')
 
 @pytest.fixture(scope='session', autouse=True)
 def _imports_are_not_garbage():
-    """Spare the collector the modules of torch and mmpretrain: 0.3 s per data set.
-
-    mmengine collects garbage whenever it builds one.
-    """
+    """Spare the collector the modules of torch and mmpretrain."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+def _check_syntax(text, style_config, verify=False):
+    compile(text, '<config>', 'exec')  # what yapf cannot parse it refuses
+    return text, False
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _nothing_is_done_for_each_run_again():
+    """Leave out what mmengine repeats and no test looks at: half of the time of a small run.
+
+    Tests that start a process have all of it: a config is laid out by yapf several times a run,
+    reading one that inherits from mmpretrain reads all metafiles, and building a data set collects
+    garbage.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if 'mmengine.dataset' in sys.modules:  # the functions are tested without it
+            patch.setattr('mmengine.config.config.FormatCode', _check_syntax)
+            read = functools.cache(sys.modules['mmengine.config.utils'].load)
+            patch.setattr('mmengine.config.utils.load', read)
+            no_collector = SimpleNamespace(collect=lambda: None)
+            patch.setattr('mmengine.dataset.base_dataset.gc', no_collector)
+        yield
 
 
 @pytest.fixture
