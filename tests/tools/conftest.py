@@ -18,6 +18,10 @@ SMALL_GLYPHS = {
 } | {
     # The recipe's hook that sets the prior wants one output per class.
     'model.head.num_classes': 20,
+    # The network has a quarter of the channels of the recipe's.
+    'model.backbone.stem_channels': 4,
+    'model.backbone.base_channels': 4,
+    'model.head.in_channels': 32,
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
     'val_dataloader.num_workers': 0,
