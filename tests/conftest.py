@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import sys
-from types import SimpleNamespace
+from types import SimpleNamespace as Namespace
 
 import pytest
 from hypothesis import settings
@@ -41,20 +41,22 @@ def _check_syntax(text, style_config, verify=False):
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _nothing_is_done_for_each_run_again():
-    """Leave out what mmengine repeats and no test looks at: half of the time of a small run.
+def _runs_do_no_more_than_tests_look_at():
+    """Leave out half of the time of a small run in this process; what tests start has all of it.
 
-    Tests that start a process have all of it: a config is laid out by yapf several times a run,
-    reading one that inherits from mmpretrain reads all metafiles, and building a data set collects
-    garbage.
+    mmengine lays out the config with yapf several times a run, reads all metafiles for one that
+    inherits from mmpretrain, collects garbage for each data set, and sleeps between the epochs of
+    training by iterations.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if 'mmengine.dataset' in sys.modules:  # the functions are tested without it
+        if 'mmengine.runner' in sys.modules:  # the functions are tested without it
             patch.setattr('mmengine.config.config.FormatCode', _check_syntax)
-            read = functools.cache(sys.modules['mmengine.config.utils'].load)
-            patch.setattr('mmengine.config.utils.load', read)
-            no_collector = SimpleNamespace(collect=lambda: None)
-            patch.setattr('mmengine.dataset.base_dataset.gc', no_collector)
+            load = functools.cache(sys.modules['mmengine.config.utils'].load)
+            patch.setattr('mmengine.config.utils.load', load)
+            patch.setattr('mmengine.dataset.base_dataset.gc', Namespace(collect=lambda: None))
+            patch.setattr('mmengine.runner.loops.time', Namespace(sleep=lambda seconds: None))
+        # A worker of a run that failed is not told to end where a process goes on.
+        patch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL', 0.1)
         yield
 
 

@@ -107,7 +107,7 @@ def test_measures_what_is_not_calibrated_on(logistic):
 
 
 def test_trains_measures_and_fills_the_tables_once(run_tool, monkeypatch, tmp_path):
-    monkeypatch.setitem(score_study.DATA, 'glyphs', Data(score_study.GLYPHS, 10, 20))
+    monkeypatch.setitem(score_study.DATA, 'glyphs', Data(score_study.GLYPHS, 10, 5))
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     (tmp_path / 'results').mkdir()
     tuning = (ROOT / 'docs/results/study_categories.csv').read_text()
