@@ -60,7 +60,7 @@ def _run_rank(rank, target, world_size, folder):
 
 
 def run_script(words, folder, world_size=None, **env):
-    """Run a script and its arguments as in a new process, which saves the seconds of its imports.
+    """Run a script, or -m and a module, with its arguments in a process that need not import much.
 
     Return its status, which is that of a signal below 0, and what it wrote to a terminal; of
     several processes, with the variables that torchrun sets, those of each.
@@ -98,9 +98,13 @@ def _run_script(words, folder, log, env, num_threads):
     os.chdir(folder)
     os.environ.update({key: str(value) for key, value in env.items()})
     torch.set_num_threads(num_threads)
-    sys.argv = words
     sys.path[:0] = os.environ.get('PYTHONPATH', '').split(os.pathsep)
-    runpy.run_path(words[0], run_name='__main__')
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name='__main__')
 
 
 def free_port():

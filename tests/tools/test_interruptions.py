@@ -115,10 +115,11 @@ def test_training_by_iterations_resumes_bit_for_bit(run_tool, make_config, tmp_p
 
 
 def test_ends_quietly_with_workers(make_config, tmp_path):
+    """A process of its own, since it is about its exit."""
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     ended = subprocess.run(
         [
-            *(sys.executable, str(ROOT / 'tools/train.py')),
+            *(sys.executable, '-m', 'frlr_mm', 'train'),
             *map(str, make_config('workers.py')),
             *('train_cfg.max_epochs=1', 'randomness.deterministic=False'),
             *('train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True'),
