@@ -186,4 +186,5 @@ def test_order_of_the_runs_on_pictures(study):
 
 def test_pictures_need_a_folder(run_tool):
     status, output = run_tool('benchmarks/study.py', '--jobs', 'omniglot', '--processes', '1')
-    assert status == 1 and 'Expected --data, the folder of the pictures' in output
+    line = 'study.py: error: expected --data, the folder of the pictures, for the jobs omniglot'
+    assert status == 1 and output.splitlines() == [line]
