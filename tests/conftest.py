@@ -1,8 +1,11 @@
 """Settings of the whole suite."""
 
+import functools
 import gc
 import logging
 import os
+import sys
+from types import SimpleNamespace as Namespace
 
 import pytest
 from hypothesis import settings
@@ -25,14 +28,37 @@ settings.load_profile('frlr_mm')
 
 @pytest.fixture(scope='session', autouse=True)
 def _imports_are_not_garbage():
-    """Spare the collector the modules of torch and mmpretrain: 0.3 s per data set.
-
-    mmengine collects garbage whenever it builds one.
-    """
+    """Spare the collector the modules of torch and mmpretrain."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+def _check_syntax(text, style_config, verify=False):
+    compile(text, '<config>', 'exec')  # what yapf cannot parse it refuses
+    return text, False
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _runs_do_no_more_than_tests_look_at():
+    """Leave out half of the time of a small run in this process; what tests start has all of it.
+
+    mmengine lays out the config with yapf several times a run, reads all metafiles for one that
+    inherits from mmpretrain, collects garbage for each data set, and sleeps between the epochs of
+    training by iterations.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if 'mmengine.runner' in sys.modules:  # the functions are tested without it
+            # Which the forks import elsewhere.
+            patch.setattr('mmengine.config.config.FormatCode', _check_syntax, raising=False)
+            load = functools.cache(sys.modules['mmengine.config.utils'].load)
+            patch.setattr('mmengine.config.utils.load', load)
+            patch.setattr('mmengine.dataset.base_dataset.gc', Namespace(collect=lambda: None))
+            patch.setattr('mmengine.runner.loops.time', Namespace(sleep=lambda seconds: None))
+        # A worker of a run that failed is not told to end where a process goes on.
+        patch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL', 0.1)
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.stats import rankdata
 from torch import from_numpy
 
 from .multi_label import average_precision
@@ -114,5 +113,6 @@ def aurc(score: np.ndarray, is_correct: np.ndarray) -> float:
 
 def _share_above(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Return the share of the unknown images that each known one is above, float64 (K,)."""
-    among_all = rankdata(np.concatenate([known, unknown]))[: len(known)]
-    return (among_all - rankdata(known)) / len(unknown)
+    unknown = np.sort(unknown)
+    below, up_to = (np.searchsorted(unknown, known, side) for side in ('left', 'right'))
+    return (below + up_to) / (2 * len(unknown))  # a tie counts half

@@ -24,6 +24,8 @@ FEW = [
 FEW += [f'{split}_dataloader.num_workers=0' for split in ('train', 'val')]
 FEW += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val')]
 FEW += ['train_dataloader.dataset.indices=8', 'val_dataloader.dataset.indices=4']
+# An eighth of the channels.
+FEW += ['model.backbone.stem_channels=8', 'model.backbone.base_channels=8']
 
 
 def write_images(names):
@@ -71,9 +73,16 @@ WRITERS = dict(folders_hslr=write_folders, reid_hslr=write_persons)
 WRITERS['multi-label_sslr'] = write_labels
 # What of a run takes long or needs a network, and what is logged.
 MORE = {
-    'folders_hslr': ([], 'accuracy/top1'),
-    'multi-label_sslr': ([], 'attribute/mAP'),
-    'reid_hslr': (['model.backbone.init_cfg=None', 'train_cfg.val_interval=1'], 'reid/mAP'),
+    'folders_hslr': (['model.head.in_channels=64'], 'accuracy/top1'),
+    'multi-label_sslr': (['model.head.in_channels=64'], 'attribute/mAP'),
+    'reid_hslr': (
+        [
+            'model.head.in_channels=256',
+            'model.backbone.init_cfg=None',
+            'train_cfg.val_interval=1',
+        ],
+        'reid/mAP',
+    ),
 }
 
 
@@ -85,13 +94,7 @@ def test_page_prints_each_config():
         assert len(text.splitlines()) <= 30
 
 
-@pytest.mark.parametrize(
-    'config',
-    [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == 'reid_hslr'))
-        for path in CONFIGS
-    ],
-)
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
 def test_trains_and_evaluates(run_tool, config):  # noqa: F811
     WRITERS[config.stem]()
     more, metric = MORE[config.stem]
@@ -115,12 +118,13 @@ def test_another_number_of_classes_starts_at_the_prior(run_tool, tmp_path):  # n
     config = CONFIG_ROOT / 'custom/folders_hslr.py'
     small = [*FEW, 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
     small = [option for option in small if not option.startswith('val_dataloader.')]
-    options = ['--cfg-options', *small, 'train_dataloader.dataset.indices=2']
+    small += ['model.head.in_channels=64', 'train_dataloader.dataset.indices=2']
+    options = ['--cfg-options', *small]
     status, output = run_tool('train.py', config, '--work-dir', 'first', *options)
     assert status == 0, output[-3000:]
     path = Path('first/epoch_1.pth')
     state = safe_load.load(path)['state_dict']
-    state['head.fc.weight'], state['head.fc.bias'] = torch.ones(7, 512), torch.ones(7)
+    state['head.fc.weight'], state['head.fc.bias'] = torch.ones(7, 64), torch.ones(7)
     torch.save(dict(state_dict=state), 'weights.pth')
     status, output = run_tool(
         'train.py', config, '--work-dir', 'second', *options, 'load_from=weights.pth',

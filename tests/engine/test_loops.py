@@ -1,6 +1,7 @@
 """Runs that are resumed under another set-up: batch size, processes, number of images."""
 
 import contextlib
+import shutil
 import uuid
 
 import pytest
@@ -73,6 +74,7 @@ def make_runner(work_dir, record, num=180, batch_size=5, by_epoch=True, **kwargs
     ]
     train_cfg = dict(type='SeededEpochTrainLoop', max_epochs=EPOCHS)
     annealing = dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.1)
+    checkpoint = dict(type='CheckpointHook', interval=1 if by_epoch else 60, by_epoch=by_epoch)
     if not by_epoch:
         train_cfg = dict(type='SeededIterTrainLoop', max_iters=60)
         schedule = [dict(type='CosineAnnealingLR', T_max=60, by_epoch=False)]
@@ -91,7 +93,7 @@ def make_runner(work_dir, record, num=180, batch_size=5, by_epoch=True, **kwargs
         train_cfg=train_cfg,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.4, momentum=0.9)),
         param_scheduler=schedule,
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=by_epoch)),
+        default_hooks=dict(checkpoint=checkpoint),
         custom_hooks=[annealing, record],
         randomness=dict(seed=0),
         default_scope='mmpretrain',
@@ -114,16 +116,41 @@ CHANGES = [
     dict(batch_size=60),
     dict(batch_size=2),
     dict(num=120),
-    dict(num=777, batch_size=7),
+    dict(num=273, batch_size=7),
 ]
 
 
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Return the rows and the folder of a run that nothing ended, which is made once."""
+    runs = {}
+
+    def run(**change):
+        if str(change) not in runs:
+            folder = tmp_path_factory.mktemp('whole')
+            runs[str(change)] = train(folder, **change), folder
+        return runs[str(change)]
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def interrupted(tmp_path_factory):
+    """Return the checkpoint of a run that ended after a quarter of its third epoch."""
+    folder = tmp_path_factory.mktemp('interrupted')
+    train(folder, stop_at=2 * 36 + 9)
+    return folder / 'interrupted.pth'
+
+
+def resume(work_dir, checkpoint, **kwargs):
+    return train(work_dir, resume=True, load_from=str(checkpoint), **kwargs)
+
+
 @pytest.mark.parametrize('change', CHANGES, ids=str)
-def test_end_of_an_epoch_goes_on_with_a_whole_one(tmp_path, change):
+def test_end_of_an_epoch_goes_on_with_a_whole_one(whole, tmp_path, change):
     """Data, schedules and ratios are those of a run that had the new set-up all along."""
-    train(tmp_path)
-    resumed = train(tmp_path, resume=True, load_from=str(tmp_path / 'epoch_3.pth'), **change)
-    expected = [row for row in train(tmp_path / 'whole', **change) if row['epoch'] >= 3]
+    resumed = resume(tmp_path, whole()[1] / 'epoch_3.pth', **change)
+    expected = [row for row in whole(**change)[0] if row['epoch'] >= 3]
     assert [row['epoch'] for row in expected] == [row['epoch'] for row in resumed]
     for mine, other in zip(resumed, expected, strict=True):
         assert mine['images'] == other['images'] and mine['iter'] == other['iter']
@@ -132,13 +159,14 @@ def test_end_of_an_epoch_goes_on_with_a_whole_one(tmp_path, change):
 
 
 @pytest.mark.parametrize('change', CHANGES, ids=str)
-def test_middle_of_an_epoch_goes_on_by_the_share_of_images(tmp_path, change, capfd):
-    train(tmp_path, stop_at=2 * 36 + 9)  # a quarter of the third epoch
+def test_middle_of_an_epoch_goes_on_by_the_share_of_images(
+    whole, interrupted, tmp_path, change, capfd
+):
     capfd.readouterr()
-    resumed = train(tmp_path, resume=True, load_from=str(tmp_path / 'interrupted.pth'), **change)
+    resumed = resume(tmp_path, interrupted, **change)
     output = ''.join(capfd.readouterr())
     assert ('goes on in epoch 3, after 25% of its images' in output) == bool(change)
-    expected = [row for row in train(tmp_path / 'whole', **change) if row['epoch'] >= 2]
+    expected = [row for row in whole(**change)[0] if row['epoch'] >= 2]
     num_batches = sum(row['epoch'] == 2 for row in expected)
     expected = expected[round(num_batches / 4) :]
     for mine, other in zip(resumed, expected, strict=True):
@@ -147,61 +175,48 @@ def test_middle_of_an_epoch_goes_on_by_the_share_of_images(tmp_path, change, cap
         assert mine['draw'] == other['draw']  # each iteration draws random numbers of its own
 
 
-def test_checkpoint_of_stock_mmengine(tmp_path):
+def test_checkpoint_of_stock_mmengine(whole, tmp_path):
     """It does not say how long its epochs were; where one ends, it can be told."""
-    train(tmp_path)
-    path = tmp_path / 'epoch_3.pth'
-    checkpoint = load(path)
+    checkpoint = load(whole()[1] / 'epoch_3.pth')
     for name in ('batches_per_epoch', 'images_per_batch'):
         del checkpoint['message_hub']['runtime_info'][name]
+    path = tmp_path / 'epoch_3.pth'
     torch.save(checkpoint, path)
-    resumed = train(tmp_path, resume=True, load_from=str(path), batch_size=10)
+    resumed = resume(tmp_path, path, batch_size=10)
     assert len(resumed) == 3 * 18 and resumed[0]['iter'] == 3 * 18
 
 
-def test_auto_scale_lr(tmp_path):
+def test_auto_scale_lr(whole, tmp_path):
     """The learning rate follows the new batch size, as if the run had had it all along."""
     scale = dict(auto_scale_lr=dict(base_batch_size=5, enable=True))
-    train(tmp_path, **scale)
-    resumed = train(
-        tmp_path, resume=True, load_from=str(tmp_path / 'epoch_3.pth'), batch_size=10, **scale
-    )
-    expected = train(tmp_path / 'whole', batch_size=10, **scale)[3 * 18 :]
+    checkpoint = whole(**scale)[1] / 'epoch_3.pth'
+    resumed = resume(tmp_path, checkpoint, batch_size=10, **scale)
+    expected = whole(batch_size=10, **scale)[0][3 * 18 :]
     assert resumed[0]['lr'] == pytest.approx(expected[0]['lr'], rel=1e-9)
     assert expected[0]['lr'] > 0.1
 
 
 @pytest.mark.parametrize('batch_size', [2, 5, 10])
-def test_iterations_go_on_after_as_many_images(tmp_path, batch_size):
+def test_iterations_go_on_after_as_many_images(whole, tmp_path, batch_size):
     train(tmp_path, stop_at=20, by_epoch=False)
-    resumed = train(
-        tmp_path,
-        resume=True,
-        load_from=str(tmp_path / 'interrupted.pth'),
-        batch_size=batch_size,
-        by_epoch=False,
-    )
-    whole = train(tmp_path / 'whole', batch_size=batch_size, by_epoch=False)
+    size = dict(batch_size=batch_size, by_epoch=False)
+    resumed = resume(tmp_path, tmp_path / 'interrupted.pth', **size)
+    expected, _ = whole(**size)
     assert [row['iter'] for row in resumed] == list(range(20, 60))
     # The sampler's order does not depend on the batch size.
-    assert resumed[0]['images'] == whole[round(20 * 5 / batch_size)]['images']
-    for mine, other in zip(resumed, whole[20:], strict=True):
+    assert resumed[0]['images'] == expected[round(20 * 5 / batch_size)]['images']
+    for mine, other in zip(resumed, expected[20:], strict=True):
         assert mine['lr'] == pytest.approx(other['lr']) and mine['ratio'] == other['ratio']
 
 
 def resume_on_a_rank(rank, world_size):
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
-    rows = train(
-        '.',
-        resume=True,
-        load_from='epoch_3.pth',
-        cfg=Config(dict(model_wrapper_cfg=wrapper)),
-    )
+    rows = resume('.', 'epoch_3.pth', cfg=Config(dict(model_wrapper_cfg=wrapper)))
     return [(row['epoch'], row['images']) for row in rows]
 
 
-def test_more_processes(tmp_path):
-    train(tmp_path)
+def test_more_processes(whole, tmp_path):
+    shutil.copy(whole()[1] / 'epoch_3.pth', tmp_path)
     ranks = run_ranks(resume_on_a_rank, 2, tmp_path)
     for rows in ranks:
         assert [epoch for epoch, _ in rows] == [3] * 18 + [4] * 18 + [5] * 18

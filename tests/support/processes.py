@@ -3,8 +3,10 @@
 import contextlib
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch.multiprocessing as mp
 TIMEOUT = 120  # seconds for the processes to start and end
 
 # They are forked from one fresh process, which imports what takes long once.
-multiprocessing.set_forkserver_preload(['frlr_mm', 'mmengine.runner'])
+multiprocessing.set_forkserver_preload(['frlr_mm.engine.launch', 'mmengine.runner'])
 
 
 def run_ranks(target, world_size, folder):
@@ -56,6 +58,54 @@ def _run_rank(rank, target, world_size, folder):
     dist.barrier()
     time.sleep(0.1)  # as `leave_process_group` does
     dist.destroy_process_group()
+
+
+def run_script(words, folder, world_size=None, **env):
+    """Run a script, or -m and a module, with its arguments in a process that need not import much.
+
+    Return its status, which is that of a signal below 0, and what it wrote to a terminal; of
+    several processes, with the variables that torchrun sets, those of each.
+    """
+    words, logs, processes = list(map(str, words)), [], []
+    common = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=world_size)
+    for rank in range(world_size or 1):
+        if world_size:
+            env |= common | dict(LOCAL_WORLD_SIZE=world_size, RANK=rank, LOCAL_RANK=rank)
+        logs.append(Path(folder, f'output{rank}.txt'))
+        processes.append(
+            multiprocessing.get_context('forkserver').Process(
+                target=_run_script,
+                args=(words, folder, logs[-1], os.environ | env, torch.get_num_threads()),
+            )
+        )
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(TIMEOUT)
+            assert process.exitcode is not None, f'{words[0]} hangs'
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    ended = [(process.exitcode, log.read_text()) for process, log in zip(processes, logs)]
+    return ended if world_size else ended[0]
+
+
+def _run_script(words, folder, log, env, num_threads):
+    with open(log, 'w') as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.chdir(folder)
+    os.environ.update({key: str(value) for key, value in env.items()})
+    torch.set_num_threads(num_threads)
+    sys.path[:0] = os.environ.get('PYTHONPATH', '').split(os.pathsep)
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name='__main__')
 
 
 def free_port():

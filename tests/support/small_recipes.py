@@ -146,9 +146,9 @@ def _shrink_model(model) -> None:
         assert backbone.arch == 'tiny'
         backbone.arch = dict(depths=[1, 1, 2, 1], channels=[24, 48, 96, 192])
         part = 4
-    elif backbone.get('base_channels', 64) == 64:
+    elif (channels := backbone.get('base_channels', 64)) > 8:
         backbone.update(base_channels=8, stem_channels=8)
-        part = 8
+        part = channels // 8
     model.head.in_channels //= part
 
 

@@ -1,5 +1,6 @@
 import runpy
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmengine.logging import MMLogger
 from mmpretrain.visualization import UniversalVisualizer
 
 from frlr_mm.engine import safe_load
+from tests.support.processes import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_GLYPHS = {
@@ -18,6 +20,10 @@ SMALL_GLYPHS = {
 } | {
     # The recipe's hook that sets the prior wants one output per class.
     'model.head.num_classes': 20,
+    # The network has a quarter of the channels of the recipe's.
+    'model.backbone.stem_channels': 4,
+    'model.backbone.base_channels': 4,
+    'model.head.in_channels': 32,
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
     'val_dataloader.num_workers': 0,
@@ -96,6 +102,21 @@ def run_tool(monkeypatch, tmp_path, capfd):
         return status, out + err
 
     return run
+
+
+@pytest.fixture
+def fork_commands(monkeypatch):
+    """Fork the Python processes that a command line starts, which import for seconds otherwise."""
+    start = subprocess.run
+
+    def run(command, stdout=None, env=None, **more):
+        if command[0] != sys.executable:
+            return start(command, stdout=stdout, env=env, **more)
+        status, output = run_script(command[1:], Path.cwd(), **(env or {}))
+        print(output, end='', file=stdout)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(subprocess, 'run', run)
 
 
 @pytest.fixture

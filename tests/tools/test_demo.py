@@ -4,11 +4,10 @@ from pathlib import Path
 from mmpretrain import ImageClassificationInferencer
 from PIL import Image
 
-from .conftest import ROOT, SMALL_GLYPHS, options
+from .conftest import SMALL_GLYPHS, options
 
 
-def test_demo_prints_top1_and_leaves_a_figure(run_tool, tmp_path, monkeypatch):
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))  # the demo starts the tools as a user would
+def test_demo_prints_top1_and_leaves_a_figure(run_tool, fork_commands):
     status, output = run_tool(
         'demo.py', '--work-dir', 'demo', *options(SMALL_GLYPHS), 'train_cfg.max_epochs=2'
     )

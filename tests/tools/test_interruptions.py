@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.support.processes import run_script
+
 from .conftest import ROOT, assert_same_training, load
 
 
@@ -17,16 +19,9 @@ def killed_run(make_config, tmp_path):
 
     def run(name, **fault):
         args = make_config(name, f"dict(type='FaultHook', fault='SIGKILL', **{fault}),")
-        path = os.pathsep.join([str(tmp_path), str(ROOT)])
-        killed = subprocess.run(
-            [sys.executable, str(ROOT / 'tools/train.py'), *map(str, args)],
-            cwd=tmp_path,
-            env=os.environ | dict(PYTHONPATH=path),
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+        command = [ROOT / 'tools/train.py', *args]
+        status, output = run_script(command, tmp_path, PYTHONPATH=tmp_path)
+        assert status == -signal.SIGKILL, output[-3000:]
         return args, (tmp_path / name).with_suffix('')
 
     return run
@@ -120,10 +115,11 @@ def test_training_by_iterations_resumes_bit_for_bit(run_tool, make_config, tmp_p
 
 
 def test_ends_quietly_with_workers(make_config, tmp_path):
+    """A process of its own, since it is about its exit."""
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     ended = subprocess.run(
         [
-            *(sys.executable, str(ROOT / 'tools/train.py')),
+            *(sys.executable, '-m', 'frlr_mm', 'train'),
             *map(str, make_config('workers.py')),
             *('train_cfg.max_epochs=1', 'randomness.deterministic=False'),
             *('train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True'),

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from tests.support.processes import free_port, kill_marked
+from tests.support.processes import free_port, kill_marked, run_script
 
 from .conftest import ROOT, SMALL_GLYPHS, options
 
@@ -15,7 +15,7 @@ GLYPHS = ROOT / 'configs/glyphs/resnet18_b128-hslr_glyphs.py'
 
 
 @pytest.fixture
-def run_script(tmp_path):
+def launch(tmp_path):
     """Run a shell script in a folder of its own; return the process."""
     path = os.pathsep.join(
         [str(tmp_path / 'bin'), os.path.dirname(sys.executable), os.environ['PATH']]
@@ -39,41 +39,45 @@ def run_script(tmp_path):
     kill_marked('FRLR_TEST_MARK', mark)  # where the time was not enough
 
 
-def test_two_cpu_processes_train_resume_and_test(run_script, run_tool, tmp_path):
-    small = options(SMALL_GLYPHS)
-    result = run_script(
-        'dist_train.sh', GLYPHS, 2, '--work-dir', 'run', *small, 'train_cfg.max_epochs=1'
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    output = result.stdout + result.stderr
-    # 540 images on 2 processes with 128 each
-    assert '[1][3/3]' in output and 'Distributed launcher: pytorch' in output
+def print_words_of(program, tmp_path):
+    """Let a program print a word of its command line per line."""
+    path = tmp_path / 'bin' / program
+    path.parent.mkdir()
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
 
-    result = run_script(
-        'dist_train.sh',
-        GLYPHS,
-        2,
-        '--work-dir',
-        'run',
-        '--resume',
-        *small,
-        'train_cfg.max_epochs=2',
+
+def test_two_cpu_processes_resume_and_test(launch, run_tool, tmp_path):
+    small = options(SMALL_GLYPHS)
+    status, output = run_tool(
+        'train.py', GLYPHS, '--work-dir', 'run', *small, 'train_cfg.max_epochs=1'
     )
+    assert status == 0, output[-3000:]
+    train = ('--work-dir', 'run', '--resume', *small, 'train_cfg.max_epochs=2')
+    result = launch('dist_train.sh', GLYPHS, 2, *train)
     assert result.returncode == 0, result.stderr[-3000:]
     output = result.stdout + result.stderr
     assert 'resumed epoch: 1' in output
+    # 540 images on 2 processes with 128 each
+    assert '[2][3/3]' in output and 'Distributed launcher: pytorch' in output
 
     # Not compared with the validation of the training: there, as ever with mmengine, each process
     # evaluates with its own running statistics.
     out = ('--out', 'metrics.json', '--out-item', 'metrics')
     args = (GLYPHS, 'run/epoch_2.pth', '--work-dir', 'run', *out, *small)
-    result = run_script('dist_test.sh', *args[:2], 2, *args[2:])
-    assert result.returncode == 0, result.stderr[-3000:]
+    # torchrun has started processes above: here they are those of its command.
+    print_words_of('python', tmp_path)
+    result = launch('dist_test.sh', *args[:2], 2, *args[2:])
+    words = result.stdout.splitlines()
+    start = words.index(str(ROOT / 'tools/test.py'))
+    assert '--nproc_per_node=2' in words[:start] and '--launcher' in words[start:]
+    results = run_script(words[start:], tmp_path, 2, PYTHONPATH=ROOT)
+    assert [status for status, _ in results] == [0, 0], results[0][1][-3000:]
     status, one_process = run_tool('test.py', *args[:4], *small)
     assert status == 0, one_process[-3000:]
     top1 = [
         re.findall(r'Epoch\(test\).*accuracy/top1: ([\d.]+)', output)
-        for output in (result.stdout + result.stderr, one_process)
+        for output in (results[0][1], one_process)
     ]
     assert len(top1[0]) == 1 and top1[0] == top1[1]
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
@@ -83,8 +87,8 @@ def test_two_cpu_processes_train_resume_and_test(run_script, run_tool, tmp_path)
 @pytest.mark.parametrize(
     'name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
 )
-def test_missing_arguments(run_script, name):
-    result = run_script(name, 'config.py')
+def test_missing_arguments(launch, name):
+    result = launch(name, 'config.py')
     assert result.returncode == 2
     assert f'{name} ' in result.stderr and result.stderr.startswith('usage: ')
 
@@ -104,12 +108,9 @@ def test_missing_arguments(run_script, name):
         ),
     ],
 )
-def test_slurm_command(run_script, tmp_path, name, args, command):
-    srun = tmp_path / 'bin' / 'srun'
-    srun.parent.mkdir()
-    srun.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    srun.chmod(0o755)
-    result = run_script(
+def test_slurm_command(launch, tmp_path, name, args, command):
+    print_words_of('srun', tmp_path)
+    result = launch(
         name,
         'gpu',
         'job',
@@ -162,12 +163,9 @@ def test_slurm_command(run_script, tmp_path, name, args, command):
         ),
     ],
 )
-def test_torchrun_command(run_script, tmp_path, more, words):
-    python = tmp_path / 'bin' / 'python'
-    python.parent.mkdir()
-    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    python.chmod(0o755)
-    result = run_script('dist_train.sh', 'my config.py', 2, '--resume', **more)
+def test_torchrun_command(launch, tmp_path, more, words):
+    print_words_of('python', tmp_path)
+    result = launch('dist_train.sh', 'my config.py', 2, '--resume', **more)
     assert result.returncode == 0, result.stderr
     command = result.stdout.splitlines()
     assert set(words) <= set(command)

@@ -142,10 +142,10 @@ def test_warnings_and_a_run_that_is_finished(run_tool, tmp_path):
     checkpoint = 'work_dirs/silent/epoch_1.pth'
     line = last_line(run_tool, SOFTMAX, checkpoint, *SMALL, tool='test.py')
     assert 'Expected the checkpoint to be of this model, but 2 of its ' in line
-    assert 'head.fc.weight has shape (30, 128) in the checkpoint and (20, 128) in the' in line
+    assert 'head.fc.weight has shape (30, 32) in the checkpoint and (20, 32) in the' in line
     deeper = options(SMALL_GLYPHS | thirty | {'model.backbone.depth': 101})
     line = last_line(
-        run_tool, SOFTMAX, checkpoint, *deeper, 'model.head.in_channels=512', tool='test.py'
+        run_tool, SOFTMAX, checkpoint, *deeper, 'model.head.in_channels=128', tool='test.py'
     )
     assert re.search(r'but (\d\d\d) of its \d\d\d parameters do not fit', line)
     status, output = run_tool('test.py', SOFTMAX, checkpoint, '--allow-mismatch', *SMALL)

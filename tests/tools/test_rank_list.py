@@ -12,7 +12,9 @@ GLYPHS = ROOT / 'configs' / 'glyphs' / 'resnet18_b128-sr_glyphs-id.py'
 MARKET1501 = ROOT / 'configs' / 'reid' / 'resnet50_b64-hslr_market1501.py'
 SMALL_MARKET1501 = {
     'model.backbone.depth': 18,
-    'model.head.in_channels': 512,
+    'model.backbone.stem_channels': 8,
+    'model.backbone.base_channels': 8,
+    'model.head.in_channels': 64,
     'model.head.num_classes': 3,
 } | {
     f'{split}_dataloader.{name}': value

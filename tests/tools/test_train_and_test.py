@@ -37,7 +37,13 @@ def val_lines(output):
             [GLYPHS, *options({'model.head.loss.alpha.x': 1})],
             'alpha is a dict in the child config',
         ),
-        ([GLYPHS, *options({'train_dataloader.dataset.data_root': '/dev/null/x'})], '/dev/null/x'),
+        (
+            [
+                GLYPHS,
+                *options(SMALL_GLYPHS | {'train_dataloader.dataset.data_root': '/dev/null/x'}),
+            ],
+            '/dev/null/x',
+        ),
         (
             [GLYPHS, '--resume', 'nowhere.pth', *options(SMALL_GLYPHS)],
             'checkpoint not found: nowhere.pth',
@@ -227,7 +233,14 @@ def imagenet(tmp_path_factory):
 @pytest.mark.parametrize(
     ('name', 'changes'),
     [
-        ('resnet50_frlr.py', {}),
+        (
+            'resnet50_frlr.py',
+            {
+                'model.backbone.stem_channels': 8,
+                'model.backbone.base_channels': 8,
+                'model.head.in_channels': 256,
+            },
+        ),
         # Its second schedule begins at epoch 20, which mmengine refuses in so short a run. Of a
         # smaller ViT the checkpoints take 70 MB in place of a gigabyte.
         (
@@ -235,6 +248,7 @@ def imagenet(tmp_path_factory):
             {
                 'param_scheduler.1.begin': 0,
                 'model.backbone.arch': 'deit-tiny',
+                'model.backbone.patch_size': 56,
                 'model.head.in_channels': 192,
             },
         ),

@@ -210,6 +210,11 @@ def main(args: argparse.Namespace) -> None:
     jobs = args.jobs = args.jobs or there
     if not set(jobs) <= set(JOBS):
         sys.exit(f'study.py: error: expected --jobs to be of {", ".join(JOBS)}, but got {jobs}')
+    if not set(jobs) <= set(there):
+        sys.exit(
+            'study.py: error: expected --data, the folder of the pictures, for the jobs '
+            + ', '.join(job for job in jobs if job not in there)
+        )
     folder = args.results
     if args.quick:
         folder = args.work_dir = args.work_dir.with_name(f'{args.work_dir.name}_quick')

@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from frlr_mm.reporting.study import Results, Run
 from frlr_mm.reporting.study_configs import BACKBONE, FIT_FACES, VAL_FACES, make_config
 from frlr_mm.reporting.study_jobs import BASE, JOBS
 from tests.reporting.test_study import add
+from tests.support.processes import run_script
 from tests.tools.conftest import ROOT
 
 BENCHMARKS = ROOT / 'tools/benchmarks'
@@ -63,15 +62,9 @@ class KillHook(Hook):
 
 def run_study(folder):
     path = os.pathsep.join([str(folder), str(ROOT), os.environ.get('PYTHONPATH', '')])
-    script = SMALL_STUDY.format(benchmarks=str(BENCHMARKS), root=str(ROOT))
-    return subprocess.run(
-        [sys.executable, '-c', script],
-        cwd=folder,
-        env=os.environ | dict(PYTHONPATH=path),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    script = folder / 'small_study.py'
+    script.write_text(SMALL_STUDY.format(benchmarks=str(BENCHMARKS), root=str(ROOT)))
+    return run_script([script], folder, PYTHONPATH=path)
 
 
 def test_goes_on_after_a_kill(tmp_path):
@@ -82,12 +75,12 @@ def test_goes_on_after_a_kill(tmp_path):
     path = folder / 'study_categories.csv'
     finished = path.read_bytes()
 
-    killed = run_study(tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    status, output = run_study(tmp_path)
+    assert status == -signal.SIGKILL, output[-2000:]
     assert path.read_bytes() == finished
 
-    resumed = run_study(tmp_path)
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    status, output = run_study(tmp_path)
+    assert status == 0, output[-2000:]
     assert path.read_bytes().startswith(finished)
     with path.open(newline='') as file:
         _, row = csv.DictReader(file)
@@ -193,4 +186,5 @@ def test_order_of_the_runs_on_pictures(study):
 
 def test_pictures_need_a_folder(run_tool):
     status, output = run_tool('benchmarks/study.py', '--jobs', 'omniglot', '--processes', '1')
-    assert status == 1 and 'Expected --data, the folder of the pictures' in output
+    line = 'study.py: error: expected --data, the folder of the pictures, for the jobs omniglot'
+    assert status == 1 and output.splitlines() == [line]

@@ -11,7 +11,8 @@ from frlr_mm.reporting import score_study
 from frlr_mm.reporting.rivals import PLAIN_LR
 from frlr_mm.reporting.score_study import LOSSES, MEASURES, Data, make_config, measure
 from tests.tools.conftest import ROOT
-from tests.tools.conftest import run_tool as run_tool  # a fixture
+from tests.tools.conftest import fork_commands as fork_commands  # fixtures
+from tests.tools.conftest import run_tool as run_tool
 
 SETTINGS = dict(sr={}, lr={}, hslr=dict(ratio=0.02), sslr=dict(gamma=0.5))
 
@@ -106,9 +107,8 @@ def test_measures_what_is_not_calibrated_on(logistic):
     assert measure(other, label, logistic)['raw'] == found['raw']
 
 
-def test_trains_measures_and_fills_the_tables_once(run_tool, monkeypatch, tmp_path):
-    monkeypatch.setitem(score_study.DATA, 'glyphs', Data(score_study.GLYPHS, 10, 20))
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+def test_trains_measures_and_fills_the_tables_once(run_tool, fork_commands, monkeypatch, tmp_path):
+    monkeypatch.setitem(score_study.DATA, 'glyphs', Data(score_study.GLYPHS, 10, 5))
     (tmp_path / 'results').mkdir()
     tuning = (ROOT / 'docs/results/study_categories.csv').read_text()
     (tmp_path / 'results/study_categories.csv').write_text(tuning)
