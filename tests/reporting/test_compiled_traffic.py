@@ -25,11 +25,8 @@ def count(function, dtype, label=INDEX):
         (lambda x, y: x.sum(), 1, 0),
         # Backward reads x once more: to keep the exponentials would take a write and a read.
         (lambda x, y: x.exp().sum(), 3, 1),
-        # What is gathered is little, beside another reduction in the same kernel as well; its
-        # gradient is zeros, scattered into, and read with x where the other is added.
-        (lambda x, y: (x.gather(1, y[:, None]) * x.exp().sum(1, keepdim=True)).sum(), 5, 2),
     ],
-    ids=['sum', 'exp', 'gather'],
+    ids=['sum', 'exp'],
 )
 def test_fused_functions_move_what_they_have_to(function, passes, peak):
     actual = count(function, torch.float32)
