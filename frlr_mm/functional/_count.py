@@ -61,7 +61,7 @@ def _keys(value: Tensor) -> Tensor:
 
 
 def _flip(bits: Tensor) -> Tensor:
-    """Turn the bits of floats, in int32, into integers of the same order, and back."""
+    """Turn the bits of floats, 16 in int32, into integers of the same order, and back."""
     return ((bits >> 31) & _INT16.max) ^ bits
 
 

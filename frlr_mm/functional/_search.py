@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ._select import flip
 from ._torch import all_gather_single
 from .sharding import ClassShard
 
@@ -18,15 +19,9 @@ _STEPS = 1 << _BITS
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def _flip(bits: Tensor) -> Tensor:
-    """Turn the bits of floats into integers of the same order, and back."""
-    info = torch.iinfo(bits.dtype)
-    return (bits >> (info.bits - 1)).bitwise_and_(info.max).bitwise_xor_(bits)
-
-
 def _keys(value: Tensor) -> Tensor:
     # Adding 0 turns -0.0 into 0.0, its equal; NaN of either sign is the greatest, as in topk.
-    keys = _flip((value + 0.0).view(_INTEGERS[value.dtype]))
+    keys = flip((value + 0.0).view(_INTEGERS[value.dtype]))
     return keys.masked_fill_(value.isnan(), torch.iinfo(keys.dtype).max)
 
 
@@ -64,7 +59,7 @@ def least_and_ties_over_ranks(
         chosen = (counts >= k).sum(1, keepdim=True)  # counts do not rise
         above = torch.cat([counts, above], 1).gather(1, chosen)
         found += chosen.to(keys.dtype) << shift
-    least = _flip(found).view(best.dtype)
+    least = flip(found).view(best.dtype)
     from_least = count_from(found)
     # There is nothing above the greatest integer.
     greater = torch.where(found < info.max, count_from((found + 1).maximum(found)), 0)

@@ -156,11 +156,13 @@ def class_keys(value: Tensor, first: int, num_classes: int) -> Tensor:
 
 def _ordered_bits(value: Tensor) -> Tensor:
     # (Adding 0 turns -0.0 into 0.0, its equal, and makes a tensor that may be overwritten.)
-    return _flip((value + 0.0).view(torch.int32)).sub_(_WRAP)
+    return flip((value + 0.0).view(torch.int32)).sub_(_WRAP)
 
 
-def _flip(bits: Tensor) -> Tensor:
-    return (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+def flip(bits: Tensor) -> Tensor:
+    """Turn the bits of floats into integers of the same order, and back."""
+    info = torch.iinfo(bits.dtype)
+    return (bits >> (info.bits - 1)).bitwise_and_(info.max).bitwise_xor_(bits)
 
 
 def _with_classes(bits: Tensor, first: int, num_classes: int) -> Tensor:
@@ -179,7 +181,7 @@ def largest(keys: Tensor, k: int) -> Tensor:
 
 def values_of(keys: Tensor) -> Tensor:
     """Return the float32 values that keys stand for."""
-    return _flip((keys >> 32).int().add_(_WRAP)).view(torch.float32)
+    return flip((keys >> 32).int().add_(_WRAP)).view(torch.float32)
 
 
 def classes_of(keys: Tensor, num_classes: int) -> Tensor:

@@ -65,6 +65,9 @@ def count_compiled_traffic(
     )
     torch.compiler.reset()
     with ExitStack() as stack:
+        # What inductor fuses for a CPU depends on how many threads there are.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
         stack.enter_context(FakeTensorMode())
         for module in (_count, _rows, _select):
             stack.enter_context(mock.patch.object(module, 'counts_ties', _always))

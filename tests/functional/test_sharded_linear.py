@@ -240,7 +240,8 @@ class CountNumbers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-# Dispatch modes of torch 2.1 do not get through each operation.
+# Dispatch modes of torch 2.1 do not get through each operation: tests/stacks/run.py leaves that
+# test out there.
 CAN_COUNT = hasattr(dist, 'all_gather_single')
 TRAFFIC = [Case(50), Case(10007), *(Case(c, k) for c in (50, 10007) for k in (1, c // 2))]
 
@@ -339,7 +340,6 @@ def test_ten_steps_end_at_the_weights_of_one_process(results, trained):
     assert (expected[-1] - make(Case(31, dtype=trained[1]), 2)[2]).abs().max() > 0.01
 
 
-@pytest.mark.skipif(not CAN_COUNT, reason='dispatch modes of torch 2.1 do not see collectives')
 def test_traffic_is_that_of_the_features_whatever_k_and_the_number_of_classes(results):
     num_ranks, num_images = len(results), 2 * len(results)
     features = num_images * CHANNELS

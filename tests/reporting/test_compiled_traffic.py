@@ -25,11 +25,20 @@ def count(function, dtype, label=INDEX):
         (lambda x, y: x.sum(), 1, 0),
         # Backward reads x once more: to keep the exponentials would take a write and a read.
         (lambda x, y: x.exp().sum(), 3, 1),
+        # What is gathered is little, beside another reduction in the same kernel as well; its
+        # gradient is zeros, scattered into, and read with x where the other is added.
+        (lambda x, y: (x.gather(1, y[:, None]) * x.exp().sum(1, keepdim=True)).sum(), 5, 2),
     ],
-    ids=['sum', 'exp'],
+    ids=['sum', 'exp', 'gather'],
 )
 def test_fused_functions_move_what_they_have_to(function, passes, peak):
-    actual = count(function, torch.float32)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        actual = count(function, torch.float32)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(num_threads)
     assert actual[0] == pytest.approx(passes, abs=0.01)
     assert actual[1] == pytest.approx(peak, abs=0.01)
 
