@@ -88,6 +88,8 @@ def run_tool(monkeypatch, tmp_path, capfd):
         status = 0
         # A training that fails ends its process, and leaves its handlers to it.
         handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+        num_threads = torch.get_num_threads()
+        is_deterministic = torch.are_deterministic_algorithms_enabled()
         try:
             runpy.run_path(sys.argv[0], run_name='__main__')
         except SystemExit as error:
@@ -98,6 +100,8 @@ def run_tool(monkeypatch, tmp_path, capfd):
         finally:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
+            torch.set_num_threads(num_threads)
+            torch.use_deterministic_algorithms(is_deterministic)
         out, err = capfd.readouterr()
         return status, out + err
 
