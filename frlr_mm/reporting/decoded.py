@@ -1,15 +1,18 @@
-"""The images of a folder, decoded once, at one size, in one array on disk.
+"""What makes small networks fast on a CPU: images decoded once, and channels last.
 
-Where a network is small, decoding takes as long as training. The array is mapped into memory, so
-that all runs of a machine share it.
+Where a network is small, decoding takes as long as training. The images of a folder are kept in
+one array on disk, at one size, which is mapped into memory: all runs of a machine share it.
 """
 
 from pathlib import Path
 
 import mmcv
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, TRANSFORMS
+from mmengine.runner import Runner
 
 from frlr_mm.engine.files import replacing
 
@@ -86,3 +89,16 @@ class LoadDecodedImage(BaseTransform):
         image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
+
+
+@HOOKS.register_module()
+class ChannelsLastHook(Hook):
+    """Lay the weights out with the channels last, which a CPU convolves faster."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Lay them out, after a checkpoint has been loaded.
+
+        Args:
+            runner (Runner): The runner, with the model.
+        """
+        runner.model.to(memory_format=torch.channels_last)

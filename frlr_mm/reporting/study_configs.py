@@ -119,6 +119,7 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
         raise ValueError(f'Expected --data, the folder of the pictures, for the job {run.job}')
     else:
         cfg.custom_imports.imports += ['frlr_mm.reporting.decoded', 'frlr_mm.reporting.rivals']
+        cfg.default_hooks.memory_format = dict(type='ChannelsLastHook')
         _set_pictures(cfg, run, data.resolve())
     _set_prior(cfg, settings.pop('prior', True))
     if 'balance' in settings:

@@ -52,26 +52,26 @@ class Job(NamedTuple):
 
 # In the order in which they run.
 JOBS = {
-    'omniglot': Job('categories', 1623, 24, 'omniglot', val_interval=4),
-    'omniglot-short': Job('categories', 1623, 6, 'omniglot', tuned_on='omniglot'),
+    'omniglot': Job('categories', 1623, 24, 'omniglot', 5, 'omniglot-short', val_interval=4),
+    'omniglot-short': Job('categories', 1623, 6, 'omniglot'),
     'kanji': Job('categories', 6355, 12, 'kanji', 3, 'kanji-short', val_interval=3),
     'kanji-short': Job('categories', 6355, 3, 'kanji', 3),
     'categories-1000-long': Job(
         'categories', 1000, 4 * EPOCHS, tuned_on='categories-1000', val_interval=4, test_samples=3
     ),
-    'omniglot-id': Job('identification', 964, 24, 'omniglot', val_interval=4),
-    'omniglot-id-short': Job(
-        'identification', 964, 6, 'omniglot', tuned_on='omniglot-id', val_interval=2
+    'omniglot-id': Job(
+        'identification', 964, 24, 'omniglot', 5, 'omniglot-id-short', val_interval=4
     ),
-    'fashion': Job('attributes', 175, 20, 'fashion', val_interval=4),
-    'fashion-short': Job('attributes', 175, 5, 'fashion', tuned_on='fashion'),
+    'omniglot-id-short': Job('identification', 964, 6, 'omniglot', val_interval=2),
+    'fashion': Job('attributes', 175, 20, 'fashion', 5, 'fashion-short', val_interval=4),
+    'fashion-short': Job('attributes', 175, 5, 'fashion'),
     'cifar100': Job('categories', 100, 24, 'cifar100', 5, 'cifar100-short', val_interval=4),
     'cifar100-short': Job('categories', 100, 6, 'cifar100', val_interval=2),
     'tiny-imagenet': Job(
         'categories', 200, 16, 'tiny-imagenet', 3, 'cifar100-short', val_interval=4
     ),
     'tiny-imagenet-short': Job('categories', 200, 4, 'tiny-imagenet', 3, 'cifar100-short'),
-    'omniglot-wide': Job('categories', 1623, 24, 'omniglot', 3, 'omniglot', 4, 32),
+    'omniglot-wide': Job('categories', 1623, 24, 'omniglot', 3, 'omniglot-short', 4, 32),
     'cifar100-wide': Job('categories', 100, 24, 'cifar100', 3, 'cifar100-short', 4, 32),
     # A tenth of the images: five times as many epochs make half as many steps.
     'categories-100': Job('categories', 100, 5 * EPOCHS, tuned_on='categories-1000'),

@@ -1,13 +1,15 @@
 """Decoded images are those of the files, in one array."""
 
 import os
+from types import SimpleNamespace
 
 import mmcv
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from frlr_mm.reporting.decoded import LoadDecodedImage, decode_folder
+from frlr_mm.reporting.decoded import ChannelsLastHook, LoadDecodedImage, decode_folder
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (3, 8, 6, 3), np.uint8)
 
@@ -61,3 +63,12 @@ def test_decodes_once_and_leaves_nothing_behind_where_it_fails(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match='empty to hold images, but it holds none'):
         decode_folder(tmp_path / 'empty', tmp_path / 'other.npy', (6, 8))
+
+
+def test_weights_with_the_channels_last():
+    model = torch.nn.Conv2d(3, 4, 3)
+    values = model.weight.detach().clone()
+    assert not model.weight.is_contiguous(memory_format=torch.channels_last)
+    ChannelsLastHook().before_train(SimpleNamespace(model=model))
+    assert model.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(model.weight, values)

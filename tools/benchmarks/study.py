@@ -82,18 +82,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def plan(results: Results, jobs: Iterable[str], ablation: bool) -> Iterator[Run | None]:
-    """Yield the runs of the study in their order; None stands for one that waits for others."""
-    for job in jobs:
-        main = LOSSES[JOBS[job].kind]
-        yield from default_runs(job)
-        others = tuple(loss for loss in losses_of(job) if loss not in main)
-        for losses in (main, others):
+    """Yield the runs of the study in their order; None stands for one that waits for others.
+
+    The losses of the paper's comparison come first on all jobs, then the others, then what was
+    not tuned: a study that is stopped early has compared the former on as many jobs as it could.
+    """
+    jobs = list(jobs)
+    for in_paper in (True, False):
+        for job in jobs:
+            main = LOSSES[JOBS[job].kind]
+            losses = [loss for loss in losses_of(job) if (loss in main) == in_paper]
             for loss in losses:
                 yield from tuning_runs(job, loss)
             for seed in SEEDS[: JOBS[job].seeds]:
                 for loss in losses:
                     settings = best_settings(results, job, loss)
                     yield None if settings is None else Run(job, loss, 'test', seed, settings)
+    for job in jobs:
+        yield from default_runs(job)
         if ablation:
             yield from ablations(job)
 

@@ -165,23 +165,25 @@ def test_unknown_job_is_one_line(run_tool):
 
 
 def test_order_of_the_runs_on_pictures(study):
-    runs = list(study.plan(Results(Path('none')), ['omniglot'], ablation=True))
-    defaults, rest = runs[:12], runs[12:]
-    assert [(run.loss, run.split, run.seed) for run in defaults[:5]] == [
-        ('sr', 'test', 0),
-        ('lr', 'test', 0),
-        ('hslr', 'test', 0),
-        ('sslr', 'test', 0),
-        ('sr', 'test', 1),
-    ]
-    # Nothing is tested before its settings have been chosen, and the paper's losses come first.
-    assert {run.split for run in rest if run} == {'val'}
-    losses = [run.loss if run else None for run in rest]
-    assert losses[:48] == ['sr'] * 12 + ['lr'] * 12 + ['hslr'] * 12 + ['sslr'] * 12
-    assert losses[48:68] == [None] * 20
-    assert losses[68:92] == ['sr-smooth'] * 12 + ['focal'] * 12
-    assert losses[92:102] == [None] * 10
-    assert {run.settings_text for run in rest[102:]} > {run.settings_text for run in defaults}
+    jobs = ['omniglot', 'omniglot-short', 'omniglot-id']
+    runs = list(study.plan(Results(Path('none')), jobs, ablation=True))
+    named = [(run.job, run.loss, run.split) if run else None for run in runs]
+    # Nothing is tested before its settings have been chosen, which a long job takes from its short
+    # one; the paper's losses come first, on all jobs.
+    tuning = [('omniglot-short', loss, 'val') for loss in ('sr', 'lr', 'hslr', 'sslr')]
+    tuning_id = [('omniglot-id-short', loss, 'val') for loss in ('sr', 'lr', 'hslr', 'sslr')]
+    twelve = [each for each in tuning for _ in range(12)]
+    twelve_id = [each for each in tuning_id for _ in range(12)]
+    paper = [*twelve, *[None] * 20, *twelve, *[None] * 20, *twelve_id, *[None] * 20]
+    assert named[:204] == paper
+    assert [each[1] for each in named[204:228]] == ['sr-smooth'] * 12 + ['focal'] * 12
+    assert ('omniglot-id-short', 'arcface', 'val') in named[228:]
+    # Then the recipes' own settings, seed by seed, and the ablation.
+    defaults = named.index(('omniglot', 'sr', 'test'))
+    assert [run.seed for run in runs[defaults : defaults + 12]] == [0] * 4 + [1] * 4 + [2] * 4
+    assert all(run for run in runs[defaults:])
+    settings = {run.settings_text for run in runs[defaults : defaults + 12]}
+    assert {run.settings_text for run in runs[defaults + 12 :]} > settings
 
 
 def test_pictures_need_a_folder(run_tool):
