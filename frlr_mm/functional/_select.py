@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ._count import counts_ties, last_tied
 from ._inputs import is_eager_on_cpu
+from ._torch import is_compiling
 
 # floor(100 * 0.29) is 28 in floating point. No ratio that means something differs by less.
 _FLOOR_TOLERANCE = 1e-6
@@ -62,8 +63,13 @@ def least_and_ties(value: Tensor, k: int, row_k: Tensor | None = None) -> tuple[
         (N, 1).
     """
     best = value.topk(k, dim=1).values
-    least = best[:, -1:] if row_k is None else best.gather(1, row_k - 1)
-    ties = (k if row_k is None else row_k) - _is_greater(value, least).sum(1, keepdim=True)
+    if is_compiling():  # a sum is written down; of what is gathered, all of `best` would be kept
+        others = torch.arange(k, device=value.device) != (k if row_k is None else row_k) - 1
+        least = best.masked_fill(others, 0).sum(1, keepdim=True)
+    else:
+        least = best[:, -1:] if row_k is None else best.gather(1, row_k - 1)
+    # (What is greater is among the k largest: the row is not read again.)
+    ties = (k if row_k is None else row_k) - _is_greater(best, least).sum(1, keepdim=True)
     return least, ties
 
 
