@@ -14,6 +14,7 @@ from frlr_mm.evaluation.open_set_metric import SCORES, OpenSetMetric
 from .decoded import decode_folder
 from .rivals import PLAIN_LR, LastPhaseHook
 from .study import Results, best_settings
+from .study_jobs import JOBS
 
 SEEDS = (0, 1, 2, 3, 4)
 # '-lr': the last fifth of training is plain LR.
@@ -56,11 +57,15 @@ DATA = {
 }
 
 
-def tuned_settings(results: Path, loss: str) -> dict[str, float]:
+def tuned_settings(results: Path, name: str, loss: str) -> dict[str, float]:
     """Return the settings that the study of accuracy has tuned on 1,000 glyphs.
+
+    A ratio is a share of the classes: with fewer of them it is made larger, so that hard selection
+    keeps as many negatives.
 
     Args:
         results (Path): The folder of its CSV files.
+        name (str): A key of ``DATA``.
         loss (str): One of ``LOSSES``.
 
     Returns:
@@ -72,6 +77,9 @@ def tuned_settings(results: Path, loss: str) -> dict[str, float]:
     settings = best_settings(Results(results), 'categories-1000', loss.removesuffix('-lr'))
     if settings is None:
         raise ValueError(f'Expected {results} to hold the tuning of {loss} by study.py')
+    if 'ratio' in settings:
+        share = JOBS['categories-1000'].num_classes / DATA[name].known
+        settings['ratio'] = min(1.0, round(settings['ratio'] * share, 2))
     return settings
 
 

@@ -68,6 +68,7 @@ from frlr_mm.reporting.score_study import (
     measure,
     tuned_settings,
 )
+from frlr_mm.reporting.search_tables import describe_settings
 from frlr_mm.reporting.study import ABOUT
 from frlr_mm.reporting.tables import Row, append_rows, fill_files, markdown_table, read_rows
 
@@ -96,7 +97,7 @@ COLUMNS = {
 
 def run(args: argparse.Namespace, name: str, loss: str, seed: int, rows: list[Row]) -> list[dict]:
     """Train and measure, and return the rows; none where ``rows`` has them."""
-    settings = tuned_settings(args.results, loss)
+    settings = tuned_settings(args.results, name, loss)
     epochs = args.epochs or DATA[name].epochs
     text = json.dumps(settings, sort_keys=True)
     key = dict(data=name, loss=loss, seed=str(seed), epochs=str(epochs), settings=text)
@@ -144,20 +145,24 @@ def table(rows: list[Row], name: str) -> str:
         return '(not run yet)\n'
     if len({row['epochs'] for row in rows}) > 1:
         raise ValueError(f'Expected runs of {name} of one length, but there are several')
+    groups = dict.fromkeys((row['loss'], row['settings'], row['state']) for row in rows)
     lines = []
-    for loss in LOSSES:
-        for state, title in STATES.items():
-            mine = [row for row in rows if (row['loss'], row['state']) == (loss, state)]
-            if not mine:
-                continue
-            cells = []
-            for column in COLUMNS.values():
-                summary = summarize([float(row[column]) for row in mine])
-                half = '' if len(mine) == 1 else f' ± {summary.high - summary.mean:.3g}'
-                cells.append(f'{summary.mean:.4g}{half}')
-            base = NAMES[loss.removesuffix('-lr')]
-            full = f'{base}, then LR' if loss.endswith('-lr') else base
-            lines.append((full, title, *cells, len(mine)))
+    for loss, settings, state in sorted(groups, key=lambda each: LOSSES.index(each[0])):
+        mine = [
+            row
+            for row in rows
+            if (row['loss'], row['settings'], row['state']) == (loss, settings, state)
+        ]
+        cells = []
+        for column in COLUMNS.values():
+            summary = summarize([float(row[column]) for row in mine])
+            half = '' if len(mine) == 1 else f' ± {summary.high - summary.mean:.3g}'
+            cells.append(f'{summary.mean:.4g}{half}')
+        base = NAMES[loss.removesuffix('-lr')]
+        full = f'{base}, then LR' if loss.endswith('-lr') else base
+        if len({each[1] for each in groups if each[0] == loss}) > 1:
+            full += f' ({describe_settings(settings)})'
+        lines.append((full, STATES[state], *cells, len(mine)))
     return markdown_table(('loss', 'calibration', *COLUMNS, 'seeds'), lines)
 
 

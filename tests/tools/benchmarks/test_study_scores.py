@@ -107,6 +107,35 @@ def test_measures_what_is_not_calibrated_on(logistic):
     assert measure(other, label, logistic)['raw'] == found['raw']
 
 
+def test_hard_selection_keeps_as_many_negatives_of_fewer_classes():
+    results = ROOT / 'docs/results'
+    ratios = [
+        score_study.tuned_settings(results, name, 'hslr-lr')['ratio'] for name in score_study.DATA
+    ]
+    assert ratios == [0.01, 0.01, 0.2]
+    assert 'ratio' not in score_study.tuned_settings(results, 'cifar100', 'sslr')
+
+
+def test_settings_of_one_loss_are_lines_of_their_own(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools/benchmarks')
+    from study_scores import COLUMNS, table
+
+    rows = [
+        dict(data='cifar100', loss=loss, settings=settings, state='raw', epochs='12')
+        | dict.fromkeys(COLUMNS.values(), value)
+        for loss, settings, value in [
+            ('hslr', '{"ratio": 0.2}', '1'),
+            ('sr', '{"lr": 0.4}', '2'),
+            ('hslr', '{"ratio": 0.01}', '3'),
+            ('hslr', '{"ratio": 0.2}', '2'),
+        ]
+    ]
+    lines = [line.split(' | ') for line in table(rows, 'cifar100').splitlines()[2:]]
+    assert [line[0] for line in lines] == ['| SR', '| HS-LR (ratio 0.2)', '| HS-LR (ratio 0.01)']
+    assert [line[2] for line in lines] == ['2', '1.5 ± 6.35', '3']
+    assert [line[-1] for line in lines] == ['1 |', '2 |', '1 |']
+
+
 def test_trains_measures_and_fills_the_tables_once(run_tool, fork_commands, monkeypatch, tmp_path):
     monkeypatch.setitem(score_study.DATA, 'glyphs', Data(score_study.GLYPHS, 10, 5))
     (tmp_path / 'results').mkdir()
