@@ -125,7 +125,7 @@ def pictures(results: Results) -> str:
         if found:
             text += f'### {job}\n\n'
             text += ''.join(f'{title}:\n\n{table}\n' for title, table in found.items())
-        if tables['on the test split'] == NOTHING:
+        if JOBS[job].seeds and tables['on the test split'] == NOTHING:
             waiting.append(f'`{job}`')
     if waiting:
         text += (

@@ -26,7 +26,8 @@ class Job(NamedTuple):
         epochs (int): The length of a run.
         data (str): 'glyphs', which are rendered, or the name of a set of pictures, for which
             --data is needed. Defaults to 'glyphs'.
-        seeds (int): The number of seeds on the test split. Defaults to 5.
+        seeds (int): The number of seeds on the test split; 0 for a job that others are tuned on.
+            Defaults to 5.
         tuned_on (str, optional): The job whose settings are taken; None stands for this one.
             Defaults to None.
         val_interval (int): Epochs from one validation to the next. Defaults to 1.
@@ -52,7 +53,8 @@ class Job(NamedTuple):
 
 # In the order in which they run.
 JOBS = {
-    'omniglot': Job('categories', 1623, 24, 'omniglot', 5, 'omniglot-short', val_interval=4),
+    'omniglot': Job('categories', 1623, 24, 'omniglot', 5, 'omniglot-half', val_interval=4),
+    'omniglot-half': Job('categories', 1623, 12, 'omniglot', 0, val_interval=4),
     'omniglot-short': Job('categories', 1623, 6, 'omniglot'),
     'kanji': Job('categories', 6355, 12, 'kanji', 3, 'kanji-short', val_interval=3),
     'kanji-short': Job('categories', 6355, 3, 'kanji', 3),
@@ -60,10 +62,12 @@ JOBS = {
         'categories', 1000, 4 * EPOCHS, tuned_on='categories-1000', val_interval=4, test_samples=3
     ),
     'omniglot-id': Job(
-        'identification', 964, 24, 'omniglot', 5, 'omniglot-id-short', val_interval=4
+        'identification', 964, 24, 'omniglot', 5, 'omniglot-id-half', val_interval=4
     ),
+    'omniglot-id-half': Job('identification', 964, 12, 'omniglot', 0, val_interval=4),
     'omniglot-id-short': Job('identification', 964, 6, 'omniglot', val_interval=2),
-    'fashion': Job('attributes', 175, 20, 'fashion', 5, 'fashion-short', val_interval=4),
+    'fashion': Job('attributes', 175, 20, 'fashion', 5, 'fashion-half', val_interval=4),
+    'fashion-half': Job('attributes', 175, 10, 'fashion', 0, val_interval=5),
     'fashion-short': Job('attributes', 175, 5, 'fashion'),
     'cifar100': Job('categories', 100, 24, 'cifar100', 5, 'cifar100-short', val_interval=4),
     'cifar100-short': Job('categories', 100, 6, 'cifar100', val_interval=2),
@@ -71,7 +75,7 @@ JOBS = {
         'categories', 200, 16, 'tiny-imagenet', 3, 'cifar100-short', val_interval=4
     ),
     'tiny-imagenet-short': Job('categories', 200, 4, 'tiny-imagenet', 3, 'cifar100-short'),
-    'omniglot-wide': Job('categories', 1623, 24, 'omniglot', 3, 'omniglot-short', 4, 32),
+    'omniglot-wide': Job('categories', 1623, 24, 'omniglot', 3, 'omniglot-half', 4, 32),
     'cifar100-wide': Job('categories', 100, 24, 'cifar100', 3, 'cifar100-short', 4, 32),
     # A tenth of the images: five times as many epochs make half as many steps.
     'categories-100': Job('categories', 100, 5 * EPOCHS, tuned_on='categories-1000'),

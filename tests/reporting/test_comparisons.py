@@ -121,7 +121,7 @@ def test_tables_say_what_the_comparisons_say(results):
     assert ' 82.4 ▲ ' in row and ' 80.4 = ' in row and ' 76.3 ▼ ' in row
     assert draw_against_classes(results) is not None
     text = pictures(results)
-    start = f'### omniglot\n\non the test split:\n\n{table}\n### omniglot-short\n\nthe search:\n\n'
+    start = f'### omniglot\n\non the test split:\n\n{table}\n### omniglot-half\n\nthe search:\n\n'
     assert text.startswith(start)
     # Both seeds of a setting in a cell, the chosen one marked.
     assert '| HS-LR | lr 0.4, ratio 0.01, weight_decay 0.0005 | **71.00 / 71.00** |' in text
