@@ -23,7 +23,10 @@ NOTHING = 'Not measured yet.\n'
 
 def describe_settings(text: str) -> str:
     """Return settings as a reader wants them."""
-    return ', '.join(f'{name} {value:g}' for name, value in json.loads(text).items())
+    return ', '.join(
+        f'{name} {value if isinstance(value, str) else format(value, "g")}'
+        for name, value in json.loads(text).items()
+    )
 
 
 def tuning_table(results: Results, job: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def tuning_settings(job: str, loss: str) -> list[dict]:
     one, of the weight decay.
     """
     kind, pictures = JOBS[job].kind, JOBS[job].takes_pictures
-    own: list[dict[str, float]] = {
+    own: list[dict[str, Any]] = {
         ('categories', 'hslr'): [dict(ratio=0.01), dict(ratio=0.1)],
         ('categories', 'sslr'): [dict(gamma=0.25), dict(gamma=0.5)],
         ('categories', 'focal'): [dict(gamma=1.0), dict(gamma=2.0)],
@@ -77,6 +78,8 @@ def tuning_settings(job: str, loss: str) -> list[dict]:
         ('attributes', 'asl'): [dict(gamma_neg=1.0), dict(gamma_neg=4.0)],
         ('attributes', 'two-way'): [dict(temperature=1.0), dict(temperature=4.0)],
     }.get((kind, loss), [dict(weight_decay=5e-4), dict(weight_decay=1e-3)])
+    if pictures and loss == 'hslr':
+        own = [each | dict(anneal='cosine') for each in own]
     rates = (PICTURE_RATES if pictures else RATES)[kind]
     return [BASE | dict(lr=lr) | more for more in own for lr in rates]
 

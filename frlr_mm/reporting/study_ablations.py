@@ -16,6 +16,7 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             ('hslr', dict(anneal_end=0.5)),
             ('hslr', dict(anneal_end=1.0)),
             ('hslr', dict(anneal='linear')),
+            ('hslr', dict(anneal='cosine')),
             ('sslr', dict(gamma=0.1)),
             ('sslr', dict(last_phase=0.2)),
         ],
@@ -42,6 +43,8 @@ def ablations(job: str) -> Iterator[Run]:
         yield from _category_ablations()
     if job in ('omniglot', 'cifar100-short'):
         yield from _picture_ablations(job)
+    if job in ('omniglot-short', 'omniglot-half'):
+        yield from _annealing(job)
     if job in OPTIONS:
         yield from _options(job)
     if job == 'attributes':
@@ -69,6 +72,15 @@ def _picture_ablations(job: str) -> Iterator[Run]:
             ('sslr', dict(prior=False)),
         ):
             yield Run(job, loss, 'val', seed, BASE | PICTURE_FOCUS.get(loss, {}) | changes)
+
+
+def _annealing(job: str) -> Iterator[Run]:
+    """Yield the shapes of HS-LR's annealing, two seeds each; the recipe's own comes first."""
+    for seed in SEEDS[:2]:
+        for lr in (0.4, 0.2):
+            for changes in {}, dict(anneal='cosine'), dict(anneal='linear'):
+                settings = BASE | PICTURE_FOCUS['hslr'] | dict(lr=lr) | changes
+                yield Run(job, 'hslr', 'val', seed, settings)
 
 
 def _options(job: str) -> Iterator[Run]:
@@ -105,10 +117,11 @@ def _category_ablations() -> Iterator[Run]:
                 yield run(loss, seed, prior=False)
         yield run('hslr', seed, anneal='none')
         yield run('hslr', seed, anneal='none', ratio=0.1)
+        yield run('hslr', seed, anneal='cosine')
     changes: dict[str, list[dict[str, Any]]] = {
         'hslr': [
             *(dict(ratio=ratio) for ratio in (0.003, 0.03, 0.1, 0.3)),
-            *(dict(anneal=anneal) for anneal in ('linear', 'cosine')),
+            dict(anneal='linear'),
             *(dict(anneal_end=end) for end in (0.5, 1.0)),
             *(dict(alpha=alpha, ratio=0.02) for alpha in (1.0, 10.0, 100.0)),
         ],

@@ -124,7 +124,10 @@ def test_tables_say_what_the_comparisons_say(results):
     start = f'### omniglot\n\non the test split:\n\n{table}\n### omniglot-half\n\nthe search:\n\n'
     assert text.startswith(start)
     # Both seeds of a setting in a cell, the chosen one marked.
-    assert '| HS-LR | lr 0.4, ratio 0.01, weight_decay 0.0005 | **71.00 / 71.00** |' in text
+    assert (
+        '| HS-LR | anneal cosine, lr 0.4, ratio 0.01, weight_decay 0.0005 | **71.00 / 71.00** |'
+        in text
+    )
     assert text.count('###') == 2 and 'test splits of `omniglot-short`, `kanji`' in text
 
 

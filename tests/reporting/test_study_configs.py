@@ -86,7 +86,10 @@ def test_every_loss_of_every_kind_is_built_with_its_settings(data):
             own = tuning_settings(job, loss)[0].items() - dict(lr=0.1, weight_decay=5e-4).items()
             for name, value in own:
                 place = model.head if name == 'margins' else model.head.loss_module
-                if name not in ('lr', 'margins'):
+                if name == 'anneal':
+                    hooks = {hook.type: hook for hook in cfg.custom_hooks}
+                    assert hooks['FocusAnnealingHook'].schedule == value == 'cosine'
+                elif name not in ('lr', 'margins'):
                     assert getattr(place, name) == value
             assert model.backbone.base_channels == JOBS[job].width
     assert losses_of('omniglot-wide') == LOSSES['categories']
