@@ -78,7 +78,12 @@ def _annealing(job: str) -> Iterator[Run]:
     """Yield the shapes of HS-LR's annealing, two seeds each; the recipe's own comes first."""
     for seed in SEEDS[:2]:
         for lr in (0.4, 0.2):
-            for changes in {}, dict(anneal='cosine'), dict(anneal='linear'):
+            for changes in (
+                {},
+                dict(anneal='cosine'),
+                dict(anneal='linear'),
+                dict(anneal_begin=0.2),
+            ):
                 settings = BASE | PICTURE_FOCUS['hslr'] | dict(lr=lr) | changes
                 yield Run(job, 'hslr', 'val', seed, settings)
 

@@ -321,6 +321,7 @@ def _set_prior(cfg: Config, prior: bool) -> None:
 def _set_loss(cfg: Config, settings: dict, epochs: int) -> None:
     """Set the parameters of the loss and how they move."""
     anneal = settings.pop('anneal', None)
+    begin = settings.pop('anneal_begin', 0.0)
     end = round(settings.pop('anneal_end', 0.8) * epochs)
     end_alpha = settings.pop('anneal_alpha', None)
     for name in ('margins', 'scale'):  # parameters of the head
@@ -333,7 +334,8 @@ def _set_loss(cfg: Config, settings: dict, epochs: int) -> None:
     loss.update(settings)
     hooks = [hook for hook in cfg.get('custom_hooks', ()) if hook.type != 'FocusAnnealingHook']
     if loss.type in ('HSLRLoss', 'BatchHSLRLoss') and anneal != 'none':
-        hooks.append(_annealing('ratio', 1.0, loss.ratio, anneal or 'exponential', end))
+        schedule = anneal or 'exponential'
+        hooks.append(_annealing('ratio', 1.0, loss.ratio, schedule, end) | dict(begin=begin))
     if loss.type == 'SSLRLoss' and anneal:
         hooks.append(_annealing('gamma', 0.0, loss.gamma, anneal, end))
     if end_alpha:

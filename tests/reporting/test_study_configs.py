@@ -132,7 +132,9 @@ def test_options(data):
     loss = dict(type='BatchHSLRLoss', alpha='sum', ratio=0.01)
     assert cfg.model.head.loss == loss
     *_, annealing, last = cfg.custom_hooks
-    assert (annealing.end_value, annealing.end) == (0.01, 19)
+    assert (annealing.end_value, annealing.begin, annealing.end) == (0.01, 0.0, 19)
+    cfg = configure(data, 'omniglot', 'hslr', ratio=0.01, anneal_begin=0.2)
+    assert cfg.custom_hooks[-1].begin == 0.2
     assert last == dict(type='LastPhaseHook', param='ratio', value=1.0, begin=0.8)
     cfg = configure(data, 'fashion', 'sslr', last_phase=0.5)
     assert cfg.custom_hooks[-1] == dict(type='LastPhaseHook', param='gamma', value=0.0, begin=0.5)
