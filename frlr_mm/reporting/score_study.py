@@ -11,9 +11,9 @@ from frlr_mm.engine.calibration import fit
 from frlr_mm.evaluation.calibration_metric import CalibrationMetric
 from frlr_mm.evaluation.open_set_metric import SCORES, OpenSetMetric
 
-from .decoded import decode_folder
 from .rivals import PLAIN_LR, LastPhaseHook
 from .study import Results, best_settings
+from .study_configs import set_decoded
 from .study_jobs import JOBS
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -79,7 +79,7 @@ def tuned_settings(results: Path, name: str, loss: str) -> dict[str, float]:
         raise ValueError(f'Expected {results} to hold the tuning of {loss} by study.py')
     if 'ratio' in settings:
         share = JOBS['categories-1000'].num_classes / DATA[name].known
-        settings['ratio'] = min(1.0, round(settings['ratio'] * share, 2))
+        settings['ratio'] = round(settings['ratio'] * share, 2)
     return settings
 
 
@@ -112,11 +112,12 @@ def make_config(
     cfg.randomness = dict(seed=seed)
     train, test = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     if name == 'cifar100':
-        _set_cifar(cfg, data.resolve())
+        data = data.resolve()
+        _set_cifar(cfg, data)
         train, test = (
             dict(
                 type='CustomDataset',
-                data_root=str(data.resolve() / 'cifar100' / split),
+                data_root=str(data / 'cifar100' / split),
                 pipeline=pipeline,
             )
             for split, pipeline in (('train', cfg.train_pipeline), ('test', cfg.test_pipeline))
@@ -145,13 +146,9 @@ def make_config(
 
 def _set_cifar(cfg: Config, data: Path) -> None:
     """Replace images of glyphs by photographs: their colours and flips, and what makes it fast."""
-    folder, file = data / 'cifar100', data / 'cache/cifar100-32x32.npy'
-    decode_folder(folder, file, (32, 32))
+    load = set_decoded(cfg, 'cifar100', data)
     cfg.custom_imports.imports += ['frlr_mm.reporting.decoded']
     cfg.default_hooks.memory_format = dict(type='ChannelsLastHook')
-    mean, std = [129.3, 124.1, 112.4], [68.2, 65.4, 70.4]
-    cfg.data_preprocessor.update(mean=mean, std=std, to_rgb=True)
-    load = dict(type='LoadDecodedImage', file=str(file), folder=str(folder))
     flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
     crop, pack = cfg.train_pipeline
     cfg.train_pipeline = [load, dict(crop, padding=4), flip, pack]

@@ -180,13 +180,9 @@ def _set_pictures(cfg: Config, run: Run, data: Path) -> None:
     if name == 'kanji':
         _set_kanji(cfg, run, data)
     else:
-        folder, scale, mean, std, flip = SETS[name]
-        root, file = data / folder, data / 'cache' / f'{name}-{scale[0]}x{scale[1]}.npy'
-        if not root.is_dir():
-            raise ValueError(f'Expected --data to hold {folder}, but {root} is missing')
-        decode_folder(root, file, scale)
-        cfg.data_preprocessor.update(mean=mean, std=std, to_rgb=name != 'omniglot')
-        load = dict(type='LoadDecodedImage', file=str(file), folder=str(root))
+        folder, scale, _, _, flip = SETS[name]
+        root = data / folder
+        load = set_decoded(cfg, name, data)
         crop = dict(type='RandomCrop', crop_size=scale[::-1], padding=2)
         if name in ('omniglot', 'fashion'):
             crop['pad_val'] = 255
@@ -203,6 +199,29 @@ def _set_pictures(cfg: Config, run: Run, data: Path) -> None:
             f'{data} complete?'
         )
     cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = len(classes)
+
+
+def set_decoded(cfg: Config, name: str, data: Path) -> dict:
+    """Decode a set of pictures once, and normalise by its colours.
+
+    Args:
+        cfg (Config): The config, whose preprocessor is set.
+        name (str): A key of ``SETS``.
+        data (Path): The folder of the sets of pictures, absolute.
+
+    Returns:
+        dict: The transform that loads an image.
+
+    Raises:
+        ValueError: If the set is missing.
+    """
+    folder, scale, mean, std, _ = SETS[name]
+    root, file = data / folder, data / 'cache' / f'{name}-{scale[0]}x{scale[1]}.npy'
+    if not root.is_dir():
+        raise ValueError(f'Expected {data} to hold the folder {folder}, but it is missing')
+    decode_folder(root, file, scale)
+    cfg.data_preprocessor.update(mean=mean, std=std, to_rgb=name != 'omniglot')
+    return dict(type='LoadDecodedImage', file=str(file), folder=str(root))
 
 
 def _classes(dataset: dict) -> tuple[str, ...]:

@@ -145,14 +145,12 @@ def table(rows: list[Row], name: str) -> str:
         return '(not run yet)\n'
     if len({row['epochs'] for row in rows}) > 1:
         raise ValueError(f'Expected runs of {name} of one length, but there are several')
-    groups = dict.fromkeys((row['loss'], row['settings'], row['state']) for row in rows)
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row['loss'], row['settings'], row['state']), []).append(row)
     lines = []
     for loss, settings, state in sorted(groups, key=lambda each: LOSSES.index(each[0])):
-        mine = [
-            row
-            for row in rows
-            if (row['loss'], row['settings'], row['state']) == (loss, settings, state)
-        ]
+        mine = groups[loss, settings, state]
         cells = []
         for column in COLUMNS.values():
             summary = summarize([float(row[column]) for row in mine])
