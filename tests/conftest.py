@@ -8,7 +8,12 @@ import sys
 from types import SimpleNamespace as Namespace
 
 import pytest
+import torch
 from hypothesis import settings
+
+# Without a GPU, Triton's kernels are interpreted. Triton asks when it is first imported.
+if not torch.cuda.is_available():
+    os.environ['TRITON_INTERPRET'] = '1'
 
 # What Keras reads when it is first imported: by itself it takes TensorFlow, and finds or writes
 # settings below the home folder.

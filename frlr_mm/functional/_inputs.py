@@ -69,22 +69,28 @@ def is_transformed() -> bool:
     )
 
 
-def is_eager_on_cpu(tensor: Tensor) -> bool:
-    """Tell whether values of ``tensor`` can be read at once, here and now.
+def is_eager(tensor: Tensor) -> bool:
+    """Tell whether ``tensor`` has values, here and now.
 
-    They cannot while anything traces (torch.compile, torch.jit.trace, a dispatch mode such as
+    It has none while anything traces (torch.compile, torch.jit.trace, a dispatch mode such as
     that of make_fx), in a torch.func transform, and where ``tensor`` is of a class that stands
-    for values elsewhere (FakeTensor, DTensor). Reading a value on another device would make the
-    host wait for it at every step.
+    for values elsewhere (FakeTensor, DTensor).
     """
     return (
-        tensor.device.type == 'cpu'
-        and not is_compiling()
+        not is_compiling()
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
     )
+
+
+def is_eager_on_cpu(tensor: Tensor) -> bool:
+    """Tell whether values of ``tensor`` can be read at once, here and now.
+
+    Reading a value on another device would make the host wait for it at every step.
+    """
+    return tensor.device.type == 'cpu' and is_eager(tensor)
 
 
 def check_inputs(

@@ -190,6 +190,7 @@ def tile(
     k: int,
     budget: int,
     shard: ClassShard | None,
+    in_kernel: bool = False,
 ) -> tuple[int, int]:
     """Return how many rows and how many classes of logits to hold at once.
 
@@ -201,8 +202,9 @@ def tile(
     k = min(k, num_classes)
     numbers = budget // (8 if dtype == torch.float64 else 4)
     # A CPU works in small blocks. A GPU holds what it computes of the logits, and what merges them
-    # with the selected values; in half precision there are copies of the weights.
-    copies, selected = (2, k) if weight.device.type == 'cpu' else (8, 7 * k)
+    # with the selected values; in half precision there are copies of the weights. A kernel works
+    # in the place of the logits.
+    copies, selected = (2, k) if weight.device.type == 'cpu' or in_kernel else (8, 7 * k)
     a_class = 0 if weight.dtype == dtype else 2 * num_channels
     num_rows = num_images
     if k:

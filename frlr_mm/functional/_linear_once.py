@@ -36,6 +36,7 @@ from ._rows import row_blocks
 from ._select import class_keys, classes_of, largest, values_of
 from ._terms import soft_slope, soft_terms, softplus
 from ._torch import autocast_dtype, is_compiling, keeps_graph
+from .triton import has_kernel
 
 # What hard selection holds of a selected class while the gradients are made, in bytes.
 _BYTES_PER_CLASS = 48
@@ -88,17 +89,39 @@ def linear_loss(
     factors = [each for each in (sample_weight, avg_factor) if isinstance(each, Tensor)]
     # What float16 loses before GradScaler's factor arrives, it would not bring back.
     is_known = reduction != 'none' and not any(each.requires_grad for each in factors)
-    if is_plain and not k and is_known and dtype != torch.float16:
+    in_kernel = dtype == features.dtype == weight.dtype and has_kernel(
+        features.detach(), index, terms
+    )
+    if is_plain and is_known and dtype != torch.float16 and (not k or in_kernel):
         probe = torch.zeros_like(features[:, 0], dtype=accumulation_dtype(dtype))
         (factor,) = torch.autograd.grad(reduce(probe.requires_grad_()), probe)
         with torch.autocast(device, enabled=False):
+            loss = _HardRowsLoss if k else _SoftLinearLoss
             budget = int(chunk_budget)
-            return _SoftLinearLoss.apply(*classifier, dtype, budget, reduce, factor[:, None])
+            return loss.apply(*classifier, dtype, budget, reduce, factor[:, None])
     return reduce(linear_images_loss(*classifier, chunk_budget))
 
 
-class _SoftLinearLoss(Function):
-    """The loss of soft selection, its gradients made with it and kept until backward."""
+class _KnownGradients(Function):
+    """A loss whose gradients are made with it and kept until backward, in ``ctx.grads``."""
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple:
+        refuse_second_derivative()
+        ctx.saved_tensors  # noqa: B018 (an error in a second backward pass without the graph)
+        grads = ctx.grads
+        if keeps_graph():
+            grads = [None if grad is None else grad * grad_loss for grad in grads]
+        else:
+            ctx.grads = None
+            for grad in grads:
+                if grad is not None:
+                    grad.mul_(grad_loss)
+        return *grads, *[None] * 6
+
+
+class _SoftLinearLoss(_KnownGradients):
+    """The loss of soft selection."""
 
     @staticmethod
     def forward(
@@ -127,22 +150,31 @@ class _SoftLinearLoss(Function):
         if bias is not None and wanted[2]:
             grad_bias = torch.empty_like(bias)
         factor = factor * scale
-        _, step = tile(features.shape[0], weight, dtype, 0, budget, None)
+        in_kernel = has_kernel(features.detach(), index, terms)
+        if in_kernel:
+            from .triton.linear import soft_tile
+        _, step = tile(features.shape[0], weight, dtype, 0, budget, None, in_kernel)
         inputs = features.to(dtype)
         for classes in steps(weight.shape[0], step):
-            x = logits(features, weight, bias, classes, dtype)
             column = index - classes.start
-            place(x, column, NEGLIGIBLE)
-            each = None if terms.class_weight is None else terms.class_weight[classes].to(x)
-            for rows in row_blocks(x):
-                p, focus, summands = soft_terms(x[rows], terms.gamma, out=x[rows])
-                if each is not None:
-                    focus, summands = focus.mul_(each), summands.mul_(each)
-                loss[rows] += summands.sum(1, keepdim=True)
-                soft_slope(p, focus, summands, terms.gamma).mul_(factor[rows])
-                del p, focus, summands  # before the next block's are made
-            place(x, column, target_slope)
-            x = x.to(dtype)
+            each = None if terms.class_weight is None else terms.class_weight[classes].to(loss)
+            if in_kernel:
+                x = inputs @ weight[classes].to(dtype).t()
+                of_classes = None if bias is None else bias[classes]
+                at_target = (column, target_slope)
+                soft_tile(x, of_classes, *at_target, factor, each, terms.gamma, loss)
+            else:
+                x = logits(features, weight, bias, classes, dtype)
+                place(x, column, NEGLIGIBLE)
+                for rows in row_blocks(x):
+                    p, focus, summands = soft_terms(x[rows], terms.gamma, out=x[rows])
+                    if each is not None:
+                        focus, summands = focus.mul_(each), summands.mul_(each)
+                    loss[rows] += summands.sum(1, keepdim=True)
+                    soft_slope(p, focus, summands, terms.gamma).mul_(factor[rows])
+                    del p, focus, summands  # before the next block's are made
+                place(x, column, target_slope)
+                x = x.to(dtype)
             if grad_features is not None:
                 weights = weight[classes].to(dtype)
                 if grad_features.dtype == dtype:
@@ -165,19 +197,51 @@ class _SoftLinearLoss(Function):
         positive = for_target * softplus(-target)
         return reduce((positive + scale * loss).squeeze(1))
 
+
+class _HardRowsLoss(_KnownGradients):
+    """The loss of hard selection where a kernel selects from whole rows, some images at a time."""
+
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple:
-        refuse_second_derivative()
-        ctx.saved_tensors  # noqa: B018 (an error in a second backward pass without the graph)
-        grads = ctx.grads
-        if keeps_graph():
-            grads = [None if grad is None else grad * grad_loss for grad in grads]
-        else:
-            ctx.grads = None
-            for grad in grads:
-                if grad is not None:
-                    grad.mul_(grad_loss)
-        return *grads, *[None] * 6
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        index: Tensor,
+        terms: Terms,
+        dtype: torch.dtype,
+        budget: int,
+        reduce: Callable[[Tensor], Tensor],
+        factor: Tensor,
+    ) -> Tensor:
+        from .triton.hard import hard_index_rows
+
+        k, _ = num_and_scale(weight.shape[0], terms)
+        loss = factor.new_empty(features.shape[0])
+        wanted = ctx.needs_input_grad
+        grad_features = torch.empty_like(features) if wanted[0] else None
+        grad_weight = torch.zeros_like(weight) if wanted[1] else None
+        grad_bias = None
+        if bias is not None and wanted[2]:
+            grad_bias = torch.zeros_like(bias, dtype=loss.dtype)
+        # Logits and their gradient.
+        num_rows = budget // (2 * features.element_size() * weight.shape[0])
+        for rows in steps(features.shape[0], max(1, num_rows)):
+            x = F.linear(features[rows], weight, bias)
+            loss[rows], (grad,) = hard_index_rows(x, index[rows], terms, k, True)
+            grad.mul_(factor[rows])
+            if grad_features is not None:
+                torch.mm(grad, weight, out=grad_features[rows])
+            if grad_weight is not None:
+                grad_weight.addmm_(grad.t(), features[rows])
+            if grad_bias is not None:
+                grad_bias += grad.sum(0, dtype=grad_bias.dtype)
+            del x, grad  # before the next rows' are made
+        ctx.save_for_backward(index)
+        if bias is not None and grad_bias is not None:
+            grad_bias = grad_bias.to(bias.dtype)
+        ctx.grads = [grad_features, grad_weight, grad_bias]
+        return reduce(loss)
 
 
 def _keeps_selected(

@@ -12,6 +12,17 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def gradient_dtype(score: Tensor) -> torch.dtype:
+    """Return what the gradient of logits is kept in until the backward pass.
+
+    bfloat16 has the range of float32: kept in it, a gradient is rounded once more, no worse.
+    float16 has not: what GradScaler lifts into its range would be lost before it is scaled.
+    """
+    if score.dtype == torch.bfloat16 and score.device.type != 'cpu':
+        return score.dtype
+    return accumulation_dtype(score.dtype)
+
+
 def dense_scales(counts: Tensor, num_images: int, terms: Terms) -> tuple[Tensor, Tensor]:
     """Return the factors of t and 1 - t that turn sums into the ratios of the equations.
 

@@ -13,7 +13,13 @@ from ._count import counts_ties, is_countable, is_counted_in
 from ._dtensor import images_loss_of_dtensor, is_dtensor
 from ._inputs import Terms, is_transformed
 from ._lookup import all_numbers, is_looked_up, looked_up_dense_rows, places
-from ._reduction import accumulation_dtype, dense_scales, is_per_image, mean_over_ranks
+from ._reduction import (
+    accumulation_dtype,
+    dense_scales,
+    gradient_dtype,
+    is_per_image,
+    mean_over_ranks,
+)
 from ._select import (
     hardest,
     is_hardest,
@@ -30,6 +36,7 @@ from ._terms import (
     weigh_dense_label,
 )
 from ._torch import is_compiling
+from .triton import has_kernel
 
 # How many logits a CPU works on at once: a handful of float32 temporaries of this size stay in
 # the cache, and hundreds of rows of a thousand classes share the cost of calling an operation.
@@ -66,15 +73,19 @@ def images_loss(
     score, k = cls_score.detach(), cls_score.shape[1]
     attach = DenseGradient.apply
     gradient: tuple[Tensor, ...]
+    in_kernel = has_kernel(score, label, terms)
     if label.shape == score.shape:
         if scales is None:
             counts = mean_over_ranks(count_dense_label(label, score.dtype, terms), cls_score)
             scales = dense_scales(counts, score.shape[0], terms)
-        loss, gradient = _dense_rows(score, label, terms, scales, with_grad)
+        rows = _dense_rows_in_kernel if in_kernel else _dense_rows
+        loss, gradient = rows(score, label, terms, scales, with_grad)
     else:
         if terms.ratio is not None:
             k = num_selected(k, terms.ratio)
-        if k == score.shape[1]:  # nothing to select: soft selection with gamma 0
+        if in_kernel:
+            loss, gradient = _index_rows_in_kernel(score, label, terms, k, with_grad)
+        elif k == score.shape[1]:  # nothing to select: soft selection with gamma 0
             loss, gradient = _soft_rows(score, label, terms, k, with_grad)
         elif is_compiling():
             loss, gradient = _compiled_hard_rows(score, label, terms, k, with_grad)
@@ -95,17 +106,6 @@ def row_blocks(cls_score: Tensor) -> list[slice]:
         return [slice(0, num_images)]
     step = max(1, numel // max(1, num_classes))
     return [slice(start, min(start + step, num_images)) for start in range(0, num_images, step)]
-
-
-def gradient_dtype(score: Tensor) -> torch.dtype:
-    """Return what the gradient of logits is kept in until the backward pass.
-
-    bfloat16 has the range of float32: kept in it, a gradient is rounded once more, no worse.
-    float16 has not: what GradScaler lifts into its range would be lost before it is scaled.
-    """
-    if score.dtype == torch.bfloat16 and score.device.type != 'cpu':
-        return score.dtype
-    return accumulation_dtype(score.dtype)
 
 
 def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
@@ -132,6 +132,29 @@ def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
                 scales = (scales[0], scales[1] / row_k.to(x.dtype))
     positive, negative = weigh_dense_label(target, x.dtype, scales, terms)
     return plain_loss(x, positive, negative, terms, row_k)
+
+
+@torch.no_grad()
+def _index_rows_in_kernel(
+    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
+) -> tuple[Tensor, tuple]:
+    """Take every negative of class indices, or the k largest, on a GPU."""
+    from .triton.hard import hard_index_rows
+    from .triton.soft import soft_index_rows
+
+    if terms.ratio is not None and k < score.shape[1]:
+        return hard_index_rows(score, index, terms, k, with_grad)
+    return soft_index_rows(score, index, terms, k, with_grad)
+
+
+@torch.no_grad()
+def _dense_rows_in_kernel(
+    score: Tensor, label: Tensor, terms: Terms, scales: tuple, with_grad: bool
+) -> tuple[Tensor, tuple]:
+    """Take the negative parts of dense labels, on a GPU."""
+    from .triton.soft import soft_dense_rows
+
+    return soft_dense_rows(score, label, terms, scales, with_grad)
 
 
 def _index_positive(score: Tensor, index: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +58,8 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from frlr_mm.functional import (
+    _linear_once,
+    _rows,
     fused_linear_hs_lr_loss,
     fused_linear_ss_lr_loss,
     hs_lr_loss,
@@ -119,6 +122,19 @@ def plain_losses(num_classes: int, compiled: bool) -> dict[str, Callable]:
         losses['ss_lr compiled'] = torch.compile(ss_lr_loss, fullgraph=True)
         losses['hs_lr compiled'] = torch.compile(hs_lr_loss, fullgraph=True)
     return losses
+
+
+def without_kernels(functions: dict[str, Callable], *names: str) -> dict[str, Callable]:
+    """Return our losses as they are where there are no kernels of Triton."""
+
+    def eager(loss: Callable, *args: Tensor) -> Tensor:
+        with (
+            mock.patch.object(_rows, 'has_kernel', return_value=False),
+            mock.patch.object(_linear_once, 'has_kernel', return_value=False),
+        ):
+            return loss(*args)
+
+    return {f'{name} eager': partial(eager, functions[name]) for name in names}
 
 
 def graphed(losses: dict[str, Callable], inputs: list[Tensor]) -> dict[str, Callable]:
@@ -223,6 +239,8 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
             x = score.to(args.device, getattr(torch, dtype), copy=True).requires_grad_()
             functions = plain_losses(c, args.compiled)
             inputs = [x, label.to(args.device)]
+            if args.device == 'cuda':
+                functions |= without_kernels(functions, 'ss_lr', 'hs_lr')
             if args.graphs:
                 functions |= graphed(functions, inputs)
             add(
@@ -242,6 +260,8 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
             inputs.append(values.to(args.device, getattr(torch, dtype)).requires_grad_())
         inputs.append(torch.randint(c, (n,), generator=generator).to(args.device))
         functions = fused_losses()
+        if args.device == 'cuda':
+            functions |= without_kernels(functions, 'fused_linear_ss_lr', 'fused_linear_hs_lr')
         add(
             dict(dtype=dtype, N=n, C=c, D=d),
             functions,
