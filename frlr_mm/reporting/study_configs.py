@@ -21,9 +21,7 @@ from .study_jobs import JOBS
 VAL_FACES = ('DejaVuSans-Oblique', 'DejaVuSerif-Bold')
 FIT_FACES = tuple(face for face in TRAIN_FACES if face not in VAL_FACES)
 # The network of all runs: twice as fast as the recipes' own and as good after four epochs.
-BACKBONE = dict(
-    _delete_=True, type='ResNet', depth=18, stem_channels=16, base_channels=16, style='pytorch'
-)
+BACKBONE = dict(_delete_=True, type='ResNet', style='pytorch')
 # Font files of the job kanji; to tune, the last two of the training faces are held out.
 KANJI_TRAIN = (
     'NotoSansCJK-Regular.ttc',
@@ -47,6 +45,7 @@ HELD_OUT = 5
 # whether images may be flipped.
 SETS = {
     'omniglot': ('omniglot', (32, 32), [234.5] * 3, [60.9] * 3, False),
+    'omniglot-64': ('omniglot', (64, 64), [234.5] * 3, [60.9] * 3, False),
     'fashion': ('fashion_products', (36, 48), [217.6, 213.2, 211.5], [65.6, 69.3, 70.1], True),
     'cifar100': ('cifar100', (32, 32), [129.3, 124.1, 112.4], [68.2, 65.4, 70.4], True),
     'tiny-imagenet': (
@@ -96,9 +95,9 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
     job = JOBS[run.job]
     cfg = _load_recipe(run, configs)
     # A copy: merging takes `_delete_` out of it.
-    width = dict(stem_channels=job.width, base_channels=job.width)
-    cfg.merge_from_dict(dict(model=dict(backbone=BACKBONE | width)))
-    cfg.model.head.in_channels = 8 * job.width
+    size = dict(depth=job.depth, stem_channels=job.width, base_channels=job.width)
+    cfg.merge_from_dict(dict(model=dict(backbone=BACKBONE | size)))
+    cfg.model.head.in_channels = (8 if job.depth < 50 else 32) * job.width
     cfg.optim_wrapper.optimizer.update(
         lr=settings.pop('lr'), weight_decay=settings.pop('weight_decay')
     )
@@ -183,8 +182,8 @@ def _set_pictures(cfg: Config, run: Run, data: Path) -> None:
         folder, scale, _, _, flip = SETS[name]
         root = data / folder
         load = set_decoded(cfg, name, data)
-        crop = dict(type='RandomCrop', crop_size=scale[::-1], padding=2)
-        if name in ('omniglot', 'fashion'):
+        crop = dict(type='RandomCrop', crop_size=scale[::-1], padding=scale[0] // 16)
+        if folder in ('omniglot', 'fashion_products'):
             crop['pad_val'] = 255
         mirror = [dict(type='RandomFlip', prob=0.5, direction='horizontal')] * flip
         train, val = _picture_datasets(run, root)
@@ -220,7 +219,7 @@ def set_decoded(cfg: Config, name: str, data: Path) -> dict:
     if not root.is_dir():
         raise ValueError(f'Expected {data} to hold the folder {folder}, but it is missing')
     decode_folder(root, file, scale)
-    cfg.data_preprocessor.update(mean=mean, std=std, to_rgb=name != 'omniglot')
+    cfg.data_preprocessor.update(mean=mean, std=std, to_rgb=folder != 'omniglot')
     return dict(type='LoadDecodedImage', file=str(file), folder=str(root))
 
 
@@ -231,7 +230,7 @@ def _classes(dataset: dict) -> tuple[str, ...]:
 
 def _picture_datasets(run: Run, root: Path) -> tuple[dict, dict]:
     """Return the data sets to train and to evaluate on, without their pipelines."""
-    name, tune = JOBS[run.job].data, run.split == 'val'
+    name, tune = root.name, run.split == 'val'
     base: dict[str, Any] = dict(data_root=str(root))
     if name == 'omniglot' and run.kind == 'categories':
         drawers = (
@@ -247,10 +246,10 @@ def _picture_datasets(run: Run, root: Path) -> tuple[dict, dict]:
             train['alphabets'] = [each for each in alphabets if each not in held_out]
             val.update(part='background', alphabets=held_out)
         return train, val
-    if name == 'fashion':
+    if name == 'fashion_products':
         train = dict(base, type='FashionProducts', split='train')
         return train, dict(train, split=run.split)
-    if name == 'tiny-imagenet':
+    if name == 'tiny-imagenet-200':
         train = dict(base, type='TinyImageNet', split='train')
         return train, dict(train, split='val')
     folders: dict[str, Any] = dict(

@@ -32,6 +32,7 @@ class Job(NamedTuple):
             Defaults to None.
         val_interval (int): Epochs from one validation to the next. Defaults to 1.
         width (int): Channels of the first stage of the network. Defaults to 16.
+        depth (int): Layers of the ResNet. Defaults to 18.
         test_samples (int): Test images per glyph and face. Defaults to 1.
     """
 
@@ -43,6 +44,7 @@ class Job(NamedTuple):
     tuned_on: str | None = None
     val_interval: int = 1
     width: int = WIDTH
+    depth: int = 18
     test_samples: int = 1
 
     @property
@@ -76,6 +78,10 @@ JOBS = {
     ),
     'tiny-imagenet-short': Job('categories', 200, 4, 'tiny-imagenet', 3, 'cifar100-short'),
     'omniglot-wide': Job('categories', 1623, 24, 'omniglot', 3, 'omniglot-half', 4, 32),
+    # Whole networks of the field, for a GPU.
+    'omniglot-resnet50': Job(
+        'categories', 1623, 24, 'omniglot-64', 3, 'omniglot-half', 4, 64, depth=50
+    ),
     'cifar100-wide': Job('categories', 100, 24, 'cifar100', 3, 'cifar100-short', 4, 32),
     # A tenth of the images: five times as many epochs make half as many steps.
     'categories-100': Job('categories', 100, 5 * EPOCHS, tuned_on='categories-1000'),

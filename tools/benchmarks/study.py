@@ -68,6 +68,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from frlr_mm.reporting.machine import describe
@@ -160,7 +161,8 @@ def train(run: Run, args: argparse.Namespace, processes: set[subprocess.Popen]) 
         )
     for checkpoint in work_dir.glob('*.pth'):
         checkpoint.unlink()
-    about = describe('cpu') | dict(seconds=round(seconds), threads=1)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'  # as the Runner chooses it
+    about = describe(device) | dict(seconds=round(seconds), threads=1)
     return {
         **{name: f'{curve[-1][name]:.2f}' for name in metrics},
         'curve': ' '.join(f'{row[metrics[0]]:.2f}' for row in curve),
