@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ._inputs import is_eager
 from ._torch import is_compiling, keeps_graph
 
 
@@ -46,6 +47,36 @@ class DenseGradient(Function):
         # (`out` of the logits' dtype: no second matrix in the accumulation dtype.)
         grad_score = torch.empty_like(grad, dtype=ctx.dtype)
         return torch.mul(grad, grad_loss[:, None], out=grad_score), None, None
+
+
+class KernelGradient(Function):
+    """The same from kernels: applied to the logits, the losses, their gradient, and a number.
+
+    The gradient has been multiplied by that number, which the losses' own is expected to be.
+    (Without setup_context, with which torch takes longer to call a function than a kernel.)
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, cls_score: Tensor, loss: Tensor, grad: Tensor, expected: float
+    ) -> Tensor:
+        ctx.dtype, ctx.expected = cls_score.dtype, expected
+        ctx.save_for_backward(grad)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple:
+        refuse_second_derivative()
+        (grad,) = ctx.saved_tensors
+        if not is_eager(grad):
+            factor = grad_loss[:, None] / ctx.expected
+            return (grad * factor).to(ctx.dtype), None, None, None
+        from .triton.backward import scale_rows
+
+        is_ours = grad.dtype == ctx.dtype and not keeps_graph()
+        out = grad if is_ours else torch.empty_like(grad, dtype=ctx.dtype)
+        scale_rows(grad, out, grad_loss, ctx.expected)
+        return out, None, None, None
 
 
 class SparseGradient(Function):

@@ -228,7 +228,7 @@ class _HardRowsLoss(_KnownGradients):
         num_rows = budget // (2 * features.element_size() * weight.shape[0])
         for rows in steps(features.shape[0], max(1, num_rows)):
             x = F.linear(features[rows], weight, bias)
-            loss[rows], (grad,) = hard_index_rows(x, index[rows], terms, k, True)
+            loss[rows], grad = hard_index_rows(x, index[rows], terms, k, True)
             grad.mul_(factor[rows])
             if grad_features is not None:
                 torch.mm(grad, weight, out=grad_features[rows])

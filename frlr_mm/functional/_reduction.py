@@ -71,6 +71,15 @@ def mean_over_ranks(counts: Tensor, cls_score: Tensor) -> Tensor:
     return counts / dist.get_world_size()
 
 
+def expected_gradient(
+    num_images: int, weight: Tensor | None, reduction: str, avg_factor: AvgFactor
+) -> float:
+    """Return what the gradient of the images' losses is where nothing scales the reduced loss."""
+    if weight is not None or reduction != 'mean' or isinstance(avg_factor, Tensor):
+        return 1.0
+    return 1.0 / ((num_images if avg_factor is None else avg_factor) or 1)
+
+
 def reduce_loss(
     loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: AvgFactor
 ) -> Tensor:
@@ -91,4 +100,4 @@ def reduce_loss(
         return loss
     if reduction == 'sum' or loss.shape[0] == 0:
         return loss.sum()
-    return loss.sum() / (loss.shape[0] if avg_factor is None else avg_factor)
+    return loss.mean() if avg_factor is None else loss.sum() / avg_factor

@@ -8,7 +8,7 @@ losses of the images (N,) and, if wanted, their gradient for the logits, as the 
 import torch
 from torch import Tensor
 
-from ._autograd import DenseGradient, SparseGradient
+from ._autograd import DenseGradient, KernelGradient, SparseGradient
 from ._count import counts_ties, is_countable, is_counted_in
 from ._dtensor import images_loss_of_dtensor, is_dtensor
 from ._inputs import Terms, is_transformed
@@ -51,6 +51,7 @@ def images_loss(
     label: Tensor,
     terms: Terms,
     scales: tuple[Tensor, Tensor] | None = None,
+    expected: float = 1.0,
 ) -> Tensor:
     """Compute the losses of the images, differentiable for the logits.
 
@@ -61,6 +62,8 @@ def images_loss(
         scales (tuple[Tensor, Tensor], optional): The factors of t and 1 - t for dense targets;
             None stands for those of this batch, or of the batch joined over ranks. Defaults to
             None.
+        expected (float): What the gradient of each loss will most likely be: where it is, the
+            backward pass of a kernel has nothing left to do. Not 0. Defaults to 1.0.
 
     Returns:
         Tensor: (N,), float32, or float64 for float64 logits.
@@ -72,20 +75,19 @@ def images_loss(
     with_grad = torch.is_grad_enabled() and cls_score.requires_grad
     score, k = cls_score.detach(), cls_score.shape[1]
     attach = DenseGradient.apply
-    gradient: tuple[Tensor, ...]
-    in_kernel = has_kernel(score, label, terms)
-    if label.shape == score.shape:
-        if scales is None:
-            counts = mean_over_ranks(count_dense_label(label, score.dtype, terms), cls_score)
-            scales = dense_scales(counts, score.shape[0], terms)
-        rows = _dense_rows_in_kernel if in_kernel else _dense_rows
-        loss, gradient = rows(score, label, terms, scales, with_grad)
+    gradient: tuple
+    if label.shape == score.shape and scales is None:
+        counts = mean_over_ranks(count_dense_label(label, score.dtype, terms), cls_score)
+        scales = dense_scales(counts, score.shape[0], terms)
+    if has_kernel(score, label, terms):
+        loss, gradient = _rows_in_kernel(score, label, terms, scales, with_grad, expected)
+        attach = KernelGradient.apply
+    elif scales is not None:
+        loss, gradient = _dense_rows(score, label, terms, scales, with_grad)
     else:
         if terms.ratio is not None:
             k = num_selected(k, terms.ratio)
-        if in_kernel:
-            loss, gradient = _index_rows_in_kernel(score, label, terms, k, with_grad)
-        elif k == score.shape[1]:  # nothing to select: soft selection with gamma 0
+        if k == score.shape[1]:  # nothing to select: soft selection with gamma 0
             loss, gradient = _soft_rows(score, label, terms, k, with_grad)
         elif is_compiling():
             loss, gradient = _compiled_hard_rows(score, label, terms, k, with_grad)
@@ -135,26 +137,25 @@ def _plain_rows(cls_score: Tensor, label: Tensor, terms: Terms) -> Tensor:
 
 
 @torch.no_grad()
-def _index_rows_in_kernel(
-    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
+def _rows_in_kernel(
+    score: Tensor,
+    label: Tensor,
+    terms: Terms,
+    scales: tuple[Tensor, Tensor] | None,
+    with_grad: bool,
+    expected: float,
 ) -> tuple[Tensor, tuple]:
-    """Take every negative of class indices, or the k largest, on a GPU."""
+    """Do all of it on a GPU; scales are those of dense labels."""
     from .triton.hard import hard_index_rows
-    from .triton.soft import soft_index_rows
+    from .triton.soft import soft_dense_rows, soft_index_rows
 
-    if terms.ratio is not None and k < score.shape[1]:
-        return hard_index_rows(score, index, terms, k, with_grad)
-    return soft_index_rows(score, index, terms, k, with_grad)
-
-
-@torch.no_grad()
-def _dense_rows_in_kernel(
-    score: Tensor, label: Tensor, terms: Terms, scales: tuple, with_grad: bool
-) -> tuple[Tensor, tuple]:
-    """Take the negative parts of dense labels, on a GPU."""
-    from .triton.soft import soft_dense_rows
-
-    return soft_dense_rows(score, label, terms, scales, with_grad)
+    if scales is not None:
+        loss, grad = soft_dense_rows(score, label, terms, scales, with_grad, expected)
+    else:
+        k = score.shape[1] if terms.ratio is None else num_selected(score.shape[1], terms.ratio)
+        rows = soft_index_rows if k == score.shape[1] else hard_index_rows
+        loss, grad = rows(score, label, terms, k, with_grad, expected)
+    return loss, (grad, expected)
 
 
 def _index_positive(score: Tensor, index: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .._checks import check_number
 from ._inputs import Alpha, AvgFactor, Terms, check_inputs
-from ._reduction import reduce_loss
+from ._reduction import expected_gradient, reduce_loss
 from ._rows import images_loss
 
 
@@ -65,4 +65,6 @@ def hs_lr_loss(
     check_number('ratio', ratio, high=1.0, open_low=True)
     terms = Terms(alpha, ratio=ratio, class_weight=class_weight, pos_weight=pos_weight)
     label = check_inputs(cls_score, label, weight, terms, reduction, avg_factor)
-    return reduce_loss(images_loss(cls_score, label, terms), weight, reduction, avg_factor)
+    expected = expected_gradient(label.shape[0], weight, reduction, avg_factor)
+    loss = images_loss(cls_score, label, terms, expected=expected)
+    return reduce_loss(loss, weight, reduction, avg_factor)

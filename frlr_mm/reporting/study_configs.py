@@ -101,6 +101,8 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
     cfg.optim_wrapper.optimizer.update(
         lr=settings.pop('lr'), weight_decay=settings.pop('weight_decay')
     )
+    if job.amp:
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
     cfg.train_cfg.update(max_epochs=job.epochs, val_interval=job.val_interval)
     cfg.param_scheduler[1].update(T_max=job.epochs - 1, end=job.epochs)
     cfg.default_hooks.checkpoint.max_keep_ckpts = 1

@@ -58,9 +58,10 @@ def check(calls, loss, x, label, device, rtol=2e-6, **kwargs):
     assert actual[0].dtype == torch.float32
     assert actual[1].dtype == x.dtype
     torch.testing.assert_close(actual[0].double().cpu(), expected[0], rtol=rtol, atol=1e-6)
-    # (What is rounded to the dtype of the logits is rounded once.)
+    # (What is rounded to the dtype of the logits is rounded once; the interpreter cuts it off.)
     info = torch.finfo(x.dtype)
-    eps, tiny = (0, 0) if x.dtype == torch.float32 else (info.eps / 2, info.smallest_normal)
+    eps, tiny = (0, 0) if x.dtype == torch.float32 else (info.eps, info.smallest_normal)
+    eps /= 2 if device == 'cuda' else 1
     torch.testing.assert_close(
         actual[1].double().cpu(), expected[1], rtol=rtol + eps, atol=2e-7 + tiny
     )
@@ -209,4 +210,36 @@ def test_linear_classifier(name, bias, dtype, device, calls):
     eps = torch.finfo(dtype).eps
     for a, e in zip(actual, expected):
         error = (a.double().cpu() - e).norm() / e.norm()
-        assert error < (1e-5 if dtype == torch.float32 else 2 * eps), error
+        # (In bfloat16 the logits are rounded too, which moves what is selected.)
+        assert error < (1e-5 if dtype == torch.float32 else 4 * eps), error
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('loss', [ss_lr_loss, hs_lr_loss])
+@pytest.mark.parametrize(
+    'options',
+    [{}, dict(reduction='sum'), dict(avg_factor=3), dict(avg_factor=torch.tensor(3.0))],
+    ids=['mean', 'sum', 'avg_factor', 'avg_factor_tensor'],
+)
+def test_incoming_gradient_that_was_and_was_not_expected(options, loss, dtype, device, calls):
+    x, label = make_logits(7, 300).to(dtype), make_label('index', 7, 300)
+    weight = torch.linspace(0.5, 2, 7)
+    eps = 2e-6 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
+
+    def run(x, label, factor, weight):
+        x = x.detach().clone().requires_grad_()
+        value = factor * loss(x, label, weight=weight, **options)
+        value.backward(retain_graph=True)
+        first = x.grad.clone()
+        value.backward()
+        return first, x.grad - first
+
+    for factor, each in ((1, None), (-3.0, None), (1, weight)):
+        expected = run(x.double(), label, factor, each)
+        actual = run(
+            x.to(device), label.to(device), factor, None if each is None else each.to(device)
+        )
+        for a, e in zip(actual, expected):
+            error = (a.double().cpu() - e).norm() / e.norm()
+            assert error < 2 * eps, error
+    assert any(calls)

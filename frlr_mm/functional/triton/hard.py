@@ -12,10 +12,11 @@ from torch import Tensor
 
 from .._inputs import Terms
 from ._arguments import factor_of_classes, outputs, row_major
-from ._terms import positive_term, soft_term
+from ._terms import negative_term, positive_term
 
-# The most logits of a row that are held at once, and that a step of the other passes works on.
+# The most logits of a row that are held; how many of a longer row, and a step of the other passes.
 _HELD = 32768
+_HELD_OF_MORE = 16384
 _BLOCK = 4096
 _LEAST = tl.constexpr(-(2**31))
 
@@ -58,6 +59,7 @@ def _kernel(
     index,
     k,
     scale,
+    expected,
     BITS: tl.constexpr,
     HAS_POS_WEIGHT: tl.constexpr,
     WITH_GRAD: tl.constexpr,
@@ -66,7 +68,7 @@ def _kernel(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    target = tl.load(index + row)
+    target = tl.load(index + row).to(tl.int32)
     score += row * row_stride
     grad += row * num_classes
 
@@ -75,32 +77,31 @@ def _kernel(
     held = _keys(score, 0, target, num_classes, HELD)
     for bit in range(BITS):
         candidate = least ^ (tl.full((), 1, tl.int32) << (31 - bit))
-        count = tl.sum((held >= candidate).to(tl.int32))
+        found = (held >= candidate).to(tl.int32)
         if not IS_HELD:
-            found = tl.zeros((HELD,), tl.int32)
             for start in range(HELD, num_classes, HELD):
                 key = _keys(score, start, target, num_classes, HELD)
                 found += (key >= candidate).to(tl.int32)
-            count += tl.sum(found)
-        least = tl.where(count >= k, candidate, least)
+        least = tl.where(tl.sum(found) >= k, candidate, least)
 
     # How many of the equal ones are selected, and up to which class.
-    num_greater, num_equal = tl.zeros((), tl.int32), tl.zeros((), tl.int32)
-    for start in range(0, num_classes, BLOCK):
-        key = _keys(score, start, target, num_classes, BLOCK)
-        num_greater += tl.sum((key > least).to(tl.int32))
-        num_equal += tl.sum((key == least).to(tl.int32))
-    ties = k - num_greater
+    greater, equal = (held > least).to(tl.int32), (held == least).to(tl.int32)
+    if not IS_HELD:
+        for start in range(HELD, num_classes, HELD):
+            key = _keys(score, start, target, num_classes, HELD)
+            greater += (key > least).to(tl.int32)
+            equal += (key == least).to(tl.int32)
+    ties = k - tl.sum(greater)
     last = num_classes
-    if ties < num_equal:
+    if ties < tl.sum(equal):
         before = tl.zeros((), tl.int32)
-        last = tl.zeros((), tl.int32)
         for start in range(0, num_classes, BLOCK):
-            classes = start + tl.arange(0, BLOCK)
             is_equal = (_keys(score, start, target, num_classes, BLOCK) == least).to(tl.int32)
-            rank = before + tl.cumsum(is_equal)
-            last += tl.sum(tl.where((is_equal == 1) & (rank == ties), classes, 0))
-            before += tl.sum(is_equal)
+            num_equal = tl.sum(is_equal)
+            if (before < ties) & (ties <= before + num_equal):
+                is_last = (is_equal == 1) & (before + tl.cumsum(is_equal) == ties)
+                last = tl.sum(tl.where(is_last, start + tl.arange(0, BLOCK), 0))
+            before += num_equal
 
     positive, positive_slope = positive_term(tl.load(score + target).to(tl.float32))
     if HAS_POS_WEIGHT:
@@ -110,21 +111,27 @@ def _kernel(
     for start in range(0, num_classes, BLOCK):
         classes = start + tl.arange(0, BLOCK)
         inside = classes < num_classes
-        key = _keys(score, start, target, num_classes, BLOCK)
-        term, slope = soft_term(tl.load(score + classes, inside, 0.0).to(tl.float32), 0.0, False)
+        value = tl.load(score + classes, inside, 0.0)
+        key = _order(value)
         is_selected = (key > least) | ((key == least) & (classes <= last))
         is_selected = is_selected & (classes != target) & inside
-        total += tl.where(is_selected, scale * term, 0.0)
+        # -inf, of what is not selected, adds nothing.
+        x = tl.where(is_selected, value.to(tl.float32), -float('inf'))
+        term, slope = negative_term(x, 0.0, False)
+        total += term
         if WITH_GRAD:
-            slope = tl.where(is_selected, scale * slope, 0.0)
-            slope = tl.where(classes == target, positive_slope, slope)
-            tl.store(grad + classes, slope.to(grad.dtype.element_ty), inside)
-    tl.store(loss + row, positive + tl.sum(total))
+            tl.store(
+                grad + classes, (slope * (scale * expected)).to(grad.dtype.element_ty), inside
+            )
+    tl.store(loss + row, positive + scale * tl.sum(total))
+    if WITH_GRAD:
+        tl.debug_barrier()  # what the target has got in the loop comes first
+        tl.store(grad + target, (positive_slope * expected).to(grad.dtype.element_ty))
 
 
 def hard_index_rows(
-    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
-) -> tuple[Tensor, tuple[Tensor]]:
+    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool, expected: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Take the k largest negatives of class indices.
 
     Args:
@@ -133,15 +140,16 @@ def hard_index_rows(
         terms (Terms): ``alpha`` and the weights of the positives; no ``class_weight``.
         k (int): In [1, C - 1].
         with_grad (bool): Whether to make the gradient.
+        expected (float): What the gradient is multiplied by. Defaults to 1.0.
 
     Returns:
-        tuple[Tensor, tuple[Tensor]]: As for ``soft_index_rows``.
+        tuple[Tensor, Tensor]: As for ``soft_index_rows``.
     """
     score = row_major(score)
     loss, grad = outputs(score, with_grad)
     num_images, num_classes = score.shape
     room = triton.next_power_of_2(num_classes)
-    held = min(_HELD, room)
+    held = room if room <= _HELD else _HELD_OF_MORE
     _kernel[(num_images,)](
         score,
         score.stride(0),
@@ -152,6 +160,7 @@ def hard_index_rows(
         index.contiguous(),
         k,
         1.0 if terms.alpha == 'sum' else float(terms.alpha) / k,
+        expected,
         BITS=8 * score.element_size(),
         HAS_POS_WEIGHT=terms.pos_weight is not None,
         WITH_GRAD=with_grad,
@@ -160,4 +169,4 @@ def hard_index_rows(
         BLOCK=min(_BLOCK, room),
         num_warps=max(4, held // 1024),
     )
-    return loss, (grad,)
+    return loss, grad

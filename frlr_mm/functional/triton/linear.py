@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._arguments import factor_of_classes
-from ._terms import soft_term
+from ._terms import negative_term
 
 _BLOCK = 2048
 
@@ -28,23 +28,27 @@ def _kernel(
 ):
     row = tl.program_id(0).to(tl.int64)
     score += row * num_classes
-    target, of_image = tl.load(column + row), tl.load(factor + row)
-    of_target = tl.load(target_slope + row)
+    target, of_image = tl.load(column + row).to(tl.int32), tl.load(factor + row)
     total = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, num_classes, BLOCK):
         classes = start + tl.arange(0, BLOCK)
         inside = classes < num_classes
-        x = tl.load(score + classes, inside, 0.0).to(tl.float32)
+        # -inf, of the target and beyond the row, adds nothing.
+        x = tl.load(score + classes, inside, -float('inf')).to(tl.float32)
         if HAS_BIAS:
-            x += tl.load(bias + classes, inside, 0.0).to(tl.float32)
-        term, slope = soft_term(x, gamma, SELECTS)
+            x += tl.load(bias + classes, inside, 0.0)
+        x = tl.where(classes == target, -float('inf'), x)
+        term, slope = negative_term(x, gamma, SELECTS)
         if HAS_CLASS_WEIGHT:
             weight = tl.load(class_weight + classes, inside, 0.0)
             term, slope = weight * term, weight * slope
-        total += tl.where(inside & (classes != target), term, 0.0)
-        slope = tl.where(classes == target, of_target, of_image * slope)
-        tl.store(score + classes, slope.to(score.dtype.element_ty), inside)
+        total += term
+        tl.store(score + classes, (of_image * slope).to(score.dtype.element_ty), inside)
     tl.store(loss + row, tl.load(loss + row) + tl.sum(total))
+    tl.debug_barrier()  # what the target has got in the loop comes first
+    is_here = (target >= 0) & (target < num_classes)
+    of_target = tl.load(target_slope + row)
+    tl.store(score + target, of_target.to(score.dtype.element_ty), is_here)
 
 
 def soft_tile(

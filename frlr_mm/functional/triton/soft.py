@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._inputs import Terms
 from ._arguments import factor_of_classes, outputs, row_major
-from ._terms import positive_term, soft_term
+from ._terms import negative_term, positive_term
 
 # Logits of a row that one step works on.
 _BLOCK = 2048
@@ -25,6 +25,7 @@ def _index_kernel(
     class_weight,
     pos_weight,
     gamma,
+    expected,
     index,
     scale,
     SELECTS: tl.constexpr,
@@ -34,7 +35,7 @@ def _index_kernel(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    target = tl.load(index + row)
+    target = tl.load(index + row).to(tl.int32)
     score += row * row_stride
     grad += row * num_classes
     positive, positive_slope = positive_term(tl.load(score + target).to(tl.float32))
@@ -48,16 +49,22 @@ def _index_kernel(
     for start in range(0, num_classes, BLOCK):
         classes = start + tl.arange(0, BLOCK)
         inside = classes < num_classes
-        x = tl.load(score + classes, inside, 0.0).to(tl.float32)
-        term, slope = soft_term(x, gamma, SELECTS)
-        weight = scale
+        # -inf, of the target and beyond the row, adds nothing.
+        x = tl.load(score + classes, inside, -float('inf')).to(tl.float32)
+        x = tl.where(classes == target, -float('inf'), x)
+        term, slope = negative_term(x, gamma, SELECTS)
         if HAS_CLASS_WEIGHT:
-            weight = scale * tl.load(class_weight + classes, inside, 0.0)
-        total += tl.where(inside & (classes != target), weight * term, 0.0)
+            weight = tl.load(class_weight + classes, inside, 0.0)
+            term, slope = weight * term, weight * slope
+        total += term
         if WITH_GRAD:
-            slope = tl.where(classes == target, positive_slope, weight * slope)
-            tl.store(grad + classes, slope.to(grad.dtype.element_ty), inside)
-    tl.store(loss + row, positive + tl.sum(total))
+            tl.store(
+                grad + classes, (slope * (scale * expected)).to(grad.dtype.element_ty), inside
+            )
+    tl.store(loss + row, positive + scale * tl.sum(total))
+    if WITH_GRAD:
+        tl.debug_barrier()  # what the target has got in the loop comes first
+        tl.store(grad + target, (positive_slope * expected).to(grad.dtype.element_ty))
 
 
 @triton.jit
@@ -70,6 +77,7 @@ def _dense_kernel(
     class_weight,
     pos_weight,
     gamma,
+    expected,
     label,
     label_stride,
     scales,
@@ -99,17 +107,20 @@ def _dense_kernel(
             positive, negative = positive * weight, negative * weight
         if HAS_POS_WEIGHT:
             positive *= tl.load(pos_weight + classes, inside, 0.0)
-        term, slope = soft_term(x, gamma, SELECTS)
+        term, slope = negative_term(x, gamma, SELECTS)
         of_x, slope_of_x = positive_term(x)
         total += negative * term + positive * of_x
         if WITH_GRAD:
-            slope = negative * slope + positive * slope_of_x
+            slope = (negative * slope + positive * slope_of_x) * expected
             tl.store(grad + classes, slope.to(grad.dtype.element_ty), inside)
     tl.store(loss + row, tl.sum(total))
 
 
-def _launch(kernel: Any, score: Tensor, terms: Terms, with_grad: bool, *arguments: Any) -> tuple:
+def _launch(
+    kernel: Any, score: Tensor, terms: Terms, with_grad: bool, expected: float, *arguments: Any
+) -> tuple[Tensor, Tensor]:
     """Run a kernel of a program per row; return the losses of the images and their gradient."""
+    score = row_major(score)
     loss, grad = outputs(score, with_grad)
     num_images, num_classes = score.shape
     block = min(_BLOCK, triton.next_power_of_2(num_classes))
@@ -122,6 +133,7 @@ def _launch(kernel: Any, score: Tensor, terms: Terms, with_grad: bool, *argument
         factor_of_classes(terms.class_weight, loss),
         factor_of_classes(terms.pos_weight, loss),
         float(terms.gamma),
+        expected,
         *arguments,
         SELECTS=terms.gamma != 0,
         HAS_CLASS_WEIGHT=terms.class_weight is not None,
@@ -130,12 +142,12 @@ def _launch(kernel: Any, score: Tensor, terms: Terms, with_grad: bool, *argument
         BLOCK=block,
         num_warps=max(1, block // 256),
     )
-    return loss, (grad,)
+    return loss, grad
 
 
 def soft_index_rows(
-    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool
-) -> tuple[Tensor, tuple[Tensor]]:
+    score: Tensor, index: Tensor, terms: Terms, k: int, with_grad: bool, expected: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Take every negative of class indices, weighted by p^gamma.
 
     Args:
@@ -144,19 +156,25 @@ def soft_index_rows(
         terms (Terms): The selection, ``alpha`` and the class factors.
         k (int): C, where the ratio of hard selection takes every negative.
         with_grad (bool): Whether to make the gradient.
+        expected (float): What the gradient is multiplied by. Defaults to 1.0.
 
     Returns:
-        tuple[Tensor, tuple[Tensor]]: The losses of the images, float32 (N,), and their gradient
-        (N, C), empty where it is not wanted.
+        tuple[Tensor, Tensor]: The losses of the images, float32 (N,), and their gradient (N, C),
+        empty where it is not wanted.
     """
     divisor = score.shape[1] - 1 if terms.ratio is None else k
     scale = 1.0 if terms.alpha == 'sum' else float(terms.alpha) / divisor
-    return _launch(_index_kernel, row_major(score), terms, with_grad, index.contiguous(), scale)
+    return _launch(_index_kernel, score, terms, with_grad, expected, index.contiguous(), scale)
 
 
 def soft_dense_rows(
-    score: Tensor, label: Tensor, terms: Terms, scales: tuple, with_grad: bool
-) -> tuple[Tensor, tuple[Tensor]]:
+    score: Tensor,
+    label: Tensor,
+    terms: Terms,
+    scales: tuple[Tensor, Tensor],
+    with_grad: bool,
+    expected: float = 1.0,
+) -> tuple[Tensor, Tensor]:
     """Take every negative of dense labels, weighted by p^gamma.
 
     Args:
@@ -165,10 +183,11 @@ def soft_dense_rows(
         terms (Terms): The selection and the class factors.
         scales (tuple[Tensor, Tensor]): The factors of t and 1 - t.
         with_grad (bool): Whether to make the gradient.
+        expected (float): What the gradient is multiplied by. Defaults to 1.0.
 
     Returns:
-        tuple[Tensor, tuple[Tensor]]: As for :func:`soft_index_rows`.
+        tuple[Tensor, Tensor]: As for :func:`soft_index_rows`.
     """
     label = row_major(label)
     arguments = (label, label.stride(0), torch.stack(scales).float())
-    return _launch(_dense_kernel, row_major(score), terms, with_grad, *arguments)
+    return _launch(_dense_kernel, score, terms, with_grad, expected, *arguments)
