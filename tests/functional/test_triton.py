@@ -185,32 +185,34 @@ def test_linear_classifier(name, bias, dtype, device, calls):
     tensors.append(torch.randn(600, generator=generator).to(dtype))
     label, weight = make_label('index', 9, 600), torch.linspace(0.5, 2, 9)
 
-    def run(device, dtype):
-        leaves = [each.to(device, dtype).requires_grad_() for each in tensors]
+    def run(function, device, dtype, **more):
+        leaves = [each.to(device, dtype).requires_grad_() for each in tensors[: 2 + bias]]
         moved = {
             key: value.to(device) if isinstance(value, torch.Tensor) else value
             for key, value in options.items()
         }
-        # (A few classes, or a few images, at a time.)
-        value = loss(
-            *leaves[:2],
-            leaves[2] if bias else None,
-            label.to(device),
-            sample_weight=weight.to(device),
-            chunk_budget=20000,
-            **moved,
+        classifier = [*leaves, None][:3]
+        value = function(
+            *classifier, label.to(device), sample_weight=weight.to(device), **moved, **more
         )
         value.backward()
-        return [value.detach()] + [each.grad for each in leaves[: 2 + bias]]
+        return [value.detach()] + [each.grad for each in leaves]
 
-    expected = run('cpu', torch.float64)
+    def pair(features, weight, bias, label, sample_weight, **options):
+        # (Rounded logits may select others.)
+        x = F.linear(features, weight, bias)
+        x = x + (x.to(dtype).to(x.dtype) - x).detach()
+        plain = hs_lr_loss if name == 'hs_lr' else ss_lr_loss
+        return plain(x, label, weight=sample_weight, **options)
+
+    expected = run(pair, 'cpu', torch.float64)
     calls.clear()
-    actual = run(device, dtype)
+    # (A few classes, or a few images, at a time.)
+    actual = run(loss, device, dtype, chunk_budget=20000)
     assert calls and all(calls)
     eps = torch.finfo(dtype).eps
     for a, e in zip(actual, expected):
         error = (a.double().cpu() - e).norm() / e.norm()
-        # (In bfloat16 the logits are rounded too, which moves what is selected.)
         assert error < (1e-5 if dtype == torch.float32 else 4 * eps), error
 
 

@@ -68,6 +68,9 @@ def page(rows: list[Row]) -> str:
     """Return the Markdown page of a run."""
     about = rows[0]
     runs = dict.fromkeys(f'commit {row["commit"]}, {row["date"]} UTC' for row in rows)
+    device = about['device']
+    if device == 'cpu':
+        device += f', {about["threads"]} thread(s) of {about["cores"]} cores'
     header = ('N x C', 'dtype', 'function', 'ms', 'ratio', 'to', 'forward ms', 'peak')
     forward = {key(row): row for row in rows if row['part'] == 'forward'}
     lines = []
@@ -79,7 +82,8 @@ def page(rows: list[Row]) -> str:
         if row['D']:
             size += f', D {row["D"]}'
             grads = c * (int(row['D']) + 1) + n * int(row['D'])
-            peak = f'{(int(row["peak_bytes"]) - 4 * grads) / 2**20:.0f} MiB'
+            bytes_each = 4 if row['dtype'] == 'float32' else 2
+            peak = f'{(int(row["peak_bytes"]) - bytes_each * grads) / 2**20:.0f} MiB'
         lines.append(
             (
                 size,
@@ -94,8 +98,7 @@ def page(rows: list[Row]) -> str:
         )
     return (
         '# Time and memory of the losses\n\n'
-        f'{about["machine"]}, {about["device"]}, {about["threads"]} thread(s) of '
-        f'{about["cores"]} cores, torch {about["torch"]}, {"; fused: ".join(runs)}, '
+        f'{about["machine"]}, {device}, torch {about["torch"]}, {"; fused: ".join(runs)}, '
         f'{about["clock"]}. Forward and backward; median, with the 20th and the 80th '
         'percentile. Ratios are to the baseline in the same round. Peak memory is what is '
         'allocated beyond the inputs, their gradients included, in units of N x C x 4 bytes '
@@ -134,10 +137,11 @@ def draw(rows: list[Row]) -> Figure:
         *axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, fontsize=9.5
     )
     about = rows[0]
+    where = about['machine']
+    if about['device'] == 'cpu':
+        where = f'cpu, {about["threads"]} thread{"s" * (about["threads"] != "1")} of {where}'
     figure.suptitle(
-        f'{message(rows)}\n(forward and backward, float32, {about["device"]}, '
-        f'{about["threads"]} thread{"s" * (about["threads"] != "1")} of {about["machine"]}; '
-        'memory beyond the logits)',
+        f'{message(rows)}\n(forward and backward, float32, {where}; memory beyond the logits)',
         fontsize=11,
     )
     return figure

@@ -6,6 +6,11 @@ from torch import Tensor
 from .._reduction import gradient_dtype
 
 
+def on_device(tensor: Tensor) -> torch.cuda.device_of:
+    """Make the device of a tensor the current one, on which Triton launches."""
+    return torch.cuda.device_of(tensor)
+
+
 def row_major(matrix: Tensor) -> Tensor:
     """Return a matrix (N, C) with the numbers of a row side by side."""
     matrix = matrix.detach()

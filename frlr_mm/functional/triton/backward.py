@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._arguments import on_device
+
 _BLOCK = 4096
 
 
@@ -44,13 +46,14 @@ def scale_rows(grad: Tensor, out: Tensor, incoming: Tensor, expected: float) -> 
     """
     num_images, num_classes = grad.shape
     block = min(_BLOCK, triton.next_power_of_2(num_classes))
-    _kernel[(num_images,)](
-        grad,
-        out,
-        incoming.contiguous(),
-        expected,
-        num_classes,
-        IS_IN_PLACE=out is grad,
-        BLOCK=block,
-        num_warps=max(1, block // 512),
-    )
+    with on_device(grad):
+        _kernel[(num_images,)](
+            grad,
+            out,
+            incoming.contiguous(),
+            expected,
+            num_classes,
+            IS_IN_PLACE=out is grad,
+            BLOCK=block,
+            num_warps=max(1, block // 512),
+        )

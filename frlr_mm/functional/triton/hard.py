@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._inputs import Terms
-from ._arguments import factor_of_classes, outputs, row_major
+from ._arguments import factor_of_classes, on_device, outputs, row_major
 from ._terms import negative_term, positive_term
 
 # The most logits of a row that are held; how many of a longer row, and a step of the other passes.
@@ -150,23 +150,24 @@ def hard_index_rows(
     num_images, num_classes = score.shape
     room = triton.next_power_of_2(num_classes)
     held = room if room <= _HELD else _HELD_OF_MORE
-    _kernel[(num_images,)](
-        score,
-        score.stride(0),
-        num_classes,
-        loss,
-        grad,
-        factor_of_classes(terms.pos_weight, loss),
-        index.contiguous(),
-        k,
-        1.0 if terms.alpha == 'sum' else float(terms.alpha) / k,
-        expected,
-        BITS=8 * score.element_size(),
-        HAS_POS_WEIGHT=terms.pos_weight is not None,
-        WITH_GRAD=with_grad,
-        IS_HELD=held == room,
-        HELD=held,
-        BLOCK=min(_BLOCK, room),
-        num_warps=max(4, held // 1024),
-    )
+    with on_device(score):
+        _kernel[(num_images,)](
+            score,
+            score.stride(0),
+            num_classes,
+            loss,
+            grad,
+            factor_of_classes(terms.pos_weight, loss),
+            index.contiguous(),
+            k,
+            1.0 if terms.alpha == 'sum' else float(terms.alpha) / k,
+            expected,
+            BITS=8 * score.element_size(),
+            HAS_POS_WEIGHT=terms.pos_weight is not None,
+            WITH_GRAD=with_grad,
+            IS_HELD=held == room,
+            HELD=held,
+            BLOCK=min(_BLOCK, room),
+            num_warps=max(4, held // 1024),
+        )
     return loss, grad

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._arguments import factor_of_classes
+from ._arguments import factor_of_classes, on_device
 from ._terms import negative_term
 
 _BLOCK = 2048
@@ -75,19 +75,20 @@ def soft_tile(
     """
     num_images, num_classes = x.shape
     block = min(_BLOCK, triton.next_power_of_2(num_classes))
-    _kernel[(num_images,)](
-        x,
-        num_classes,
-        loss,
-        factor.contiguous(),
-        column.contiguous(),
-        target_slope.contiguous(),
-        factor_of_classes(bias, loss),
-        factor_of_classes(class_weight, loss),
-        float(gamma),
-        SELECTS=gamma != 0,
-        HAS_BIAS=bias is not None,
-        HAS_CLASS_WEIGHT=class_weight is not None,
-        BLOCK=block,
-        num_warps=max(1, block // 256),
-    )
+    with on_device(x):
+        _kernel[(num_images,)](
+            x,
+            num_classes,
+            loss,
+            factor.contiguous(),
+            column.contiguous(),
+            target_slope.contiguous(),
+            factor_of_classes(bias, loss),
+            factor_of_classes(class_weight, loss),
+            float(gamma),
+            SELECTS=gamma != 0,
+            HAS_BIAS=bias is not None,
+            HAS_CLASS_WEIGHT=class_weight is not None,
+            BLOCK=block,
+            num_warps=max(1, block // 256),
+        )

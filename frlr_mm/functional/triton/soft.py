@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._inputs import Terms
-from ._arguments import factor_of_classes, outputs, row_major
+from ._arguments import factor_of_classes, on_device, outputs, row_major
 from ._terms import negative_term, positive_term
 
 # Logits of a row that one step works on.
@@ -124,24 +124,25 @@ def _launch(
     loss, grad = outputs(score, with_grad)
     num_images, num_classes = score.shape
     block = min(_BLOCK, triton.next_power_of_2(num_classes))
-    kernel[(num_images,)](
-        score,
-        score.stride(0),
-        num_classes,
-        loss,
-        grad,
-        factor_of_classes(terms.class_weight, loss),
-        factor_of_classes(terms.pos_weight, loss),
-        float(terms.gamma),
-        expected,
-        *arguments,
-        SELECTS=terms.gamma != 0,
-        HAS_CLASS_WEIGHT=terms.class_weight is not None,
-        HAS_POS_WEIGHT=terms.pos_weight is not None,
-        WITH_GRAD=with_grad,
-        BLOCK=block,
-        num_warps=max(1, block // 256),
-    )
+    with on_device(score):
+        kernel[(num_images,)](
+            score,
+            score.stride(0),
+            num_classes,
+            loss,
+            grad,
+            factor_of_classes(terms.class_weight, loss),
+            factor_of_classes(terms.pos_weight, loss),
+            float(terms.gamma),
+            expected,
+            *arguments,
+            SELECTS=terms.gamma != 0,
+            HAS_CLASS_WEIGHT=terms.class_weight is not None,
+            HAS_POS_WEIGHT=terms.pos_weight is not None,
+            WITH_GRAD=with_grad,
+            BLOCK=block,
+            num_warps=max(1, block // 256),
+        )
     return loss, grad
 
 

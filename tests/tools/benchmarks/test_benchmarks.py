@@ -128,16 +128,17 @@ def test_fused_cross_entropy_of_torch_is_cross_entropy(monkeypatch):
             torch.testing.assert_close(a, e)
 
 
-def test_report_of_committed_rows(run_tool, tmp_path, monkeypatch):
+@pytest.mark.parametrize('folder', ['docs/results', 'docs/results/gpu'])
+def test_report_of_committed_rows(folder, run_tool, tmp_path, monkeypatch):
     """The page is generated, and nothing is written where it is not asked for."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     status, output = run_tool('benchmarks/report_losses.py')
     assert status == 1 and 'work_dirs/bench/bench_losses.csv has no rows' in output
-    shutil.copy(ROOT / 'docs/results/bench_losses.csv', tmp_path)
+    shutil.copy(ROOT / folder / 'bench_losses.csv', tmp_path)
     status, output = run_tool('benchmarks/report_losses.py', '--results', '.')
     assert status == 0, output
     page = (tmp_path / 'bench_losses.md').read_text()
-    assert page == (ROOT / 'docs/results/bench_losses.md').read_text()
+    assert page == (ROOT / folder / 'bench_losses.md').read_text()
 
 
 def test_bench_training_from_an_installed_package(tmp_path):
