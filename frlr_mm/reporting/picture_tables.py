@@ -13,7 +13,7 @@ from .study_ablations import default_runs
 from .study_jobs import JOBS, METRICS, PICTURE_RATES, losses_of
 from .tables import markdown_table
 
-# The long jobs, in the order of the table.
+# The long jobs, in the order of the table, and other networks.
 LONG = (
     'omniglot',
     'kanji',
@@ -23,6 +23,7 @@ LONG = (
     'cifar100',
     'tiny-imagenet',
 )
+OTHER_NETWORKS = ('omniglot-wide', 'omniglot-resnet50', 'cifar100-wide')
 _COLUMNS = ('sr', 'sr-smooth', 'lr', 'hslr', 'sslr', 'focal', 'asl', 'two-way', 'arcface')
 
 
@@ -83,7 +84,7 @@ def defaults_table(results: Results, job: str) -> str:
 def overview(results: Results) -> str:
     """Return all long jobs: the mean of each loss, and what the protocol calls it against SR."""
     rows = []
-    for job in LONG:
+    for job in LONG + OTHER_NETWORKS:
         means = {
             loss: np.mean([float(row[METRICS[JOBS[job].kind][0]]) for row in found])
             for loss in losses_of(job)
@@ -174,12 +175,13 @@ def draw_against_classes(results: Results) -> Figure | None:
             yerr=[shift.high - shift.mean for _, shift in points],
             capsize=4,
             label=NAMES[loss],
-            **style,
+            # (Sets of pictures differ in more than their classes: nothing joins them.)
+            **style | dict(linestyle='none'),
         )
     axis.axhline(0, color='black', linewidth=1)
     axis.set(xscale='log', xlabel='classes', ylabel='points of top-1 above SR')
-    ticks = sorted(JOBS[job].num_classes for job in found)
-    axis.set_xticks(ticks, [f'{tick:,}' for tick in ticks])
+    names = {JOBS[job].num_classes: JOBS[job].data for job in found}
+    axis.set_xticks(list(names), [f'{tick:,}\n{name}' for tick, name in names.items()])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()

@@ -52,7 +52,8 @@ def ablation_table(results: Results, job: str) -> str:
     """Return every run of an ablation, how it differs from the loss's first, and the metric."""
     metric = METRICS[JOBS[job].kind][0]
     groups: dict[tuple[str, str], list[str]] = {}
-    for run in ablations(job):
+    # (A run may be of two of them.)
+    for run in {run.key: run for run in ablations(job)}.values():
         row = results.find(run)
         if row:
             values = groups.setdefault((run.loss, changes_text(run)), [])
@@ -69,5 +70,7 @@ def ablation_table(results: Results, job: str) -> str:
 def changes_text(run: Run) -> str:
     """Return in what a run of an ablation differs from its loss's first one."""
     first = next(each.settings for each in ablations(run.job) if each.loss == run.loss)
-    changed = {k: v for k, v in run.settings.items() if first.get(k) != v}
+    default = dict(anneal='exponential') if run.loss == 'hslr' else {}
+    first = default | first
+    changed = {k: v for k, v in (default | run.settings).items() if first.get(k) != v}
     return ', '.join(f'{name} {value}' for name, value in changed.items())

@@ -41,7 +41,7 @@ def ablations(job: str) -> Iterator[Run]:
     """Yield the runs of the ablation, on the split to tune on; a loss comes unchanged first."""
     if job == 'categories-1000':
         yield from _category_ablations()
-    if job in ('omniglot', 'cifar100-short'):
+    if job in ('omniglot-half', 'cifar100-short'):
         yield from _picture_ablations(job)
     if job in ('omniglot-short', 'omniglot-half'):
         yield from _annealing(job)
@@ -61,12 +61,13 @@ def default_runs(job: str) -> Iterator[Run]:
 
 def _picture_ablations(job: str) -> Iterator[Run]:
     """Yield what prior, annealing and selection add one by one, three seeds each."""
+    cosine = dict(anneal='cosine')
     for seed in SEEDS[:3]:
         for loss, changes in (
             ('lr', {}),
             ('lr', dict(prior=False)),
-            ('hslr', {}),
-            ('hslr', dict(prior=False)),
+            ('hslr', cosine),
+            ('hslr', cosine | dict(prior=False)),
             ('hslr', dict(anneal='none')),
             ('sslr', {}),
             ('sslr', dict(prior=False)),
