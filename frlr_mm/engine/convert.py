@@ -267,6 +267,7 @@ def _convert_hooks(plain: dict, loss: str, ratio: float, has_bias: bool) -> None
                 param='ratio',
                 start_value=1.0,
                 end_value=ratio,
+                schedule='cosine',
                 end=0.8,
             )
         )

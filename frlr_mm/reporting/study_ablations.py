@@ -56,7 +56,10 @@ def default_runs(job: str) -> Iterator[Run]:
     if job == 'omniglot':
         for seed in SEEDS[:3]:
             for loss in LOSSES[JOBS[job].kind]:
-                yield Run(job, loss, 'test', seed, BASE | PICTURE_FOCUS.get(loss, {}))
+                settings = BASE | PICTURE_FOCUS.get(loss, {})
+                if loss == 'hslr':
+                    settings |= dict(anneal='cosine')
+                yield Run(job, loss, 'test', seed, settings)
 
 
 def _picture_ablations(job: str) -> Iterator[Run]:

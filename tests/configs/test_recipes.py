@@ -53,6 +53,7 @@ class Family:
         pos_weight: That of HS-LR and SS-LR.
         changes: What else they change, by dotted keys, for a loss or for all.
         prior: The hook that sets the prior.
+        annealing: What HS-LR's annealing has besides.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Family:
     pos_weight: float | None = None
     changes: dict = field(default_factory=dict)
     prior: dict = field(default_factory=lambda: dict(type='PriorBiasHook'))
+    annealing: dict = field(default_factory=dict)
 
 
 def imagenet(name, base, train=('hslr', 'sslr')):
@@ -76,9 +78,10 @@ def cifar(depth, num_classes, ratio, train=()):
     return Family(name, base, num_classes, ratio, train=train)
 
 
-def single(name, num_classes, ratio, train=('sr', 'lr', 'hslr', 'sslr')):
+def single(name, num_classes, ratio, train=('sr', 'lr', 'hslr', 'sslr'), **annealing):
     """Our own recipes of single labels, made from that with the softmax loss."""
-    return Family(name, name.format('sr'), num_classes, ratio, ('lr', 'hslr', 'sslr'), train)
+    losses = ('lr', 'hslr', 'sslr')
+    return Family(name, name.format('sr'), num_classes, ratio, losses, train, annealing=annealing)
 
 
 ATTRIBUTE_LOSSES = ('hslr', 'sslr', 'focal', 'asl')
@@ -131,8 +134,8 @@ FAMILIES = [
     single('resnet18_8xb16-{}_tiny-imagenet', 200, 0.05),
     single('resnet18_b128-{}_glyphs', 1000, 0.01),
     single('resnet18_b128-{}_glyphs-id', 1000, 0.01, ('sr', 'hslr')),
-    single('resnet18_b128-{}_omniglot', 1623, 0.01, ('sslr',)),
-    single('resnet18_b128-{}_omniglot-id', 964, 0.01, ('lr', 'hslr')),
+    single('resnet18_b128-{}_omniglot', 1623, 0.01, ('sslr',), schedule='cosine'),
+    single('resnet18_b128-{}_omniglot-id', 964, 0.01, ('lr', 'hslr'), schedule='cosine'),
     # They have the same head and pipeline: each data set and each loss once.
     single('resnet50_b64-{}_market1501', 751, 0.01, ('sr',)),
     single('resnet50_b64-{}_dukemtmc', 702, 0.01, ('lr',)),
@@ -171,7 +174,7 @@ def make_hooks(family, loss, stock_hooks):
     hooks.append(family.prior)
     if loss == 'hslr':
         focus = dict(type='FocusAnnealingHook', param='ratio', start_value=1.0)
-        hooks.append(dict(focus, end_value=family.ratio, end=0.8))
+        hooks.append(dict(focus, end_value=family.ratio, end=0.8, **family.annealing))
     return hooks
 
 

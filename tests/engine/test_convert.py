@@ -11,8 +11,9 @@ HSLR = dict(type='HSLRLoss', alpha='sum', ratio=0.3)
 
 
 def annealing(end_value):
+    shape = dict(schedule='cosine', end=0.8)
     return dict(
-        type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=end_value, end=0.8
+        type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=end_value, **shape
     )
 
 
@@ -65,7 +66,7 @@ def test_the_lines_that_changed():
         "+ model.head.loss = dict(type='HSLRLoss', alpha='sum', ratio=0.3)",
         "+ custom_hooks: dict(type='PriorBiasHook')",
         "+ custom_hooks: dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, "
-        'end_value=0.3, end=0.8)',
+        "end_value=0.3, schedule='cosine', end=0.8)",
         "+ custom_imports.imports: 'frlr_mm'",
     ]
 

@@ -182,8 +182,12 @@ def test_order_of_the_runs_on_pictures(study):
     defaults = named.index(('omniglot', 'sr', 'test'))
     assert [run.seed for run in runs[defaults : defaults + 12]] == [0] * 4 + [1] * 4 + [2] * 4
     assert all(run for run in runs[defaults:])
-    settings = {run.settings_text for run in runs[defaults : defaults + 12]}
-    assert {run.settings_text for run in runs[defaults + 12 :]} > settings
+    rest = runs[defaults + 12 :]
+    assert {run.job for run in rest} == {'omniglot', 'omniglot-short'}
+    assert {run.split for run in rest} == {'val'}
+    # Prior, annealing and selection are taken apart at half the length.
+    runs = study.plan(Results(Path('none')), ['omniglot-half'], ablation=True)
+    assert sum(run.settings.get('prior') is False for run in runs) == 9
 
 
 def test_pictures_need_a_folder(run_tool):
