@@ -66,12 +66,10 @@ JOBS = {
         'categories', 1000, 4 * EPOCHS, tuned_on='categories-1000', val_interval=4, test_samples=3
     ),
     'omniglot-id': Job(
-        'identification', 964, 24, 'omniglot', 5, 'omniglot-id-half', val_interval=4
+        'identification', 964, 24, 'omniglot', 5, 'omniglot-id-short', val_interval=4
     ),
-    'omniglot-id-half': Job('identification', 964, 12, 'omniglot', 0, val_interval=4),
     'omniglot-id-short': Job('identification', 964, 6, 'omniglot', val_interval=2),
-    'fashion': Job('attributes', 175, 20, 'fashion', 5, 'fashion-half', val_interval=4),
-    'fashion-half': Job('attributes', 175, 10, 'fashion', 0, val_interval=5),
+    'fashion': Job('attributes', 175, 20, 'fashion', 5, 'fashion-short', val_interval=4),
     'fashion-short': Job('attributes', 175, 5, 'fashion'),
     'cifar100': Job('categories', 100, 24, 'cifar100', 5, 'cifar100-short', val_interval=4),
     'cifar100-short': Job('categories', 100, 6, 'cifar100', val_interval=2),

@@ -171,13 +171,13 @@ def test_order_of_the_runs_on_pictures(study):
     # Nothing is tested before its settings have been chosen, which a long job takes from one of
     # half its length; the paper's losses come first, on all jobs.
     expected = []
-    for tuned_on in ('omniglot-half', 'omniglot-short', 'omniglot-id-half'):
+    for tuned_on in ('omniglot-half', 'omniglot-short', 'omniglot-id-short'):
         for loss in ('sr', 'lr', 'hslr', 'sslr'):
             expected += [(tuned_on, loss, 'val')] * 12
         expected += [None] * 20
     assert named[:204] == expected
     assert [each[1] for each in named[204:228]] == ['sr-smooth'] * 12 + ['focal'] * 12
-    assert ('omniglot-id-half', 'arcface', 'val') in named[228:]
+    assert ('omniglot-id-short', 'arcface', 'val') in named[228:]
     # Then the recipes' own settings, seed by seed, and the ablation.
     defaults = named.index(('omniglot', 'sr', 'test'))
     assert [run.seed for run in runs[defaults : defaults + 12]] == [0] * 4 + [1] * 4 + [2] * 4
