@@ -56,9 +56,9 @@ def default_runs(job: str) -> Iterator[Run]:
     if job == 'omniglot':
         for seed in SEEDS[:3]:
             for loss in LOSSES[JOBS[job].kind]:
-                settings = BASE | PICTURE_FOCUS.get(loss, {})
+                settings: dict[str, Any] = BASE | PICTURE_FOCUS.get(loss, {})
                 if loss == 'hslr':
-                    settings |= dict(anneal='cosine')
+                    settings['anneal'] = 'cosine'
                 yield Run(job, loss, 'test', seed, settings)
 
 

@@ -3,6 +3,8 @@
 Where there is no GPU, Triton's interpreter runs them.
 """
 
+import importlib.metadata
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,6 +170,22 @@ def test_what_has_no_kernel(device, calls):
     hs_lr_loss(x.float(), F.one_hot(label, 20))
     ss_lr_loss(x[:0].float(), label[:0])
     assert calls == [False] * 4
+
+
+@pytest.mark.parametrize('version', [None, '2.1.0', '3.0.0'])
+def test_without_triton_3_there_is_no_kernel(version, device, calls, monkeypatch):
+    def installed(name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, 'version', installed)
+    triton._has_triton.cache_clear()
+    try:
+        hs_lr_loss(make_logits(3, 20).float().to(device), torch.arange(3, device=device))
+    finally:
+        triton._has_triton.cache_clear()
+    assert calls == [version == '3.0.0']
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

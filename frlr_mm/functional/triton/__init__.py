@@ -4,6 +4,7 @@ A kernel reads the logits of a row and writes its loss and its gradient, which t
 over memory else. Nothing else of the package needs Triton.
 """
 
+import functools
 import importlib.metadata
 
 import torch
@@ -11,19 +12,18 @@ from torch import Tensor
 
 from .._inputs import Terms, is_eager
 
+# What the tests run Triton's interpreter on where there is no GPU.
+_DEVICE = 'cuda'
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
+
+@functools.cache
 def _has_triton() -> bool:
     """Tell whether a Triton that knows the kernels' language is installed; torch brings one."""
     try:
         return int(importlib.metadata.version('triton').split('.')[0]) >= 3
     except importlib.metadata.PackageNotFoundError:
         return False
-
-
-_HAS_TRITON = _has_triton()
-# What the tests run Triton's interpreter on where there is no GPU.
-_DEVICE = 'cuda'
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def has_kernel(score: Tensor, label: Tensor, terms: Terms) -> bool:
@@ -44,9 +44,9 @@ def has_kernel(score: Tensor, label: Tensor, terms: Terms) -> bool:
     is_plain = terms.ratio is None or (not is_dense and terms.class_weight is None)
     return (
         score.device.type == _DEVICE
-        and _HAS_TRITON
         and score.dtype in _DTYPES
         and score.numel() > 0
         and is_plain
         and is_eager(score)
+        and _has_triton()
     )
