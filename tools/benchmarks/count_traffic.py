@@ -1,9 +1,10 @@
 """Count the bytes that the losses read, write and hold, on tensors without values: no GPU needed.
 
-The code path is that of a GPU, forward and backward. The unit is the logits' matrix, N x C numbers
-of its dtype: "passes" are all bytes read and written, "peak" is what is held at once beyond the
-inputs. Operations are counted one by one, each reading and writing its tensors once; with
---compiled also as torch.compile fuses them, which takes minutes; nothing is compiled for it.
+The code path is that of a GPU without kernels of Triton, forward and backward. The unit is the
+logits' matrix, N x C numbers of its dtype: "passes" are all bytes read and written, "peak" is what
+is held at once beyond the inputs. Operations are counted one by one, each reading and writing its
+tensors once; with --compiled also as torch.compile fuses them, which takes minutes; nothing is
+compiled for it.
 The table is written to traffic.md in the folder of --out.
 """
 
@@ -134,9 +135,10 @@ def main(args: argparse.Namespace) -> None:
     with replacing(args.out / 'traffic.md') as partial:
         partial.write_text(
             f'# Passes over memory\n\nForward and backward, torch {torch.__version__}, counted '
-            'on tensors without values by the code path of a GPU, in units of the N x C logits '
-            'in their dtype. For a classifier with D channels the gradients of its weights, '
-            f'D / N units, are part of it. Dense labels are float32.{compiled}\n\n{table}',
+            'on tensors without values by the code path of a GPU without kernels, in units of the '
+            'N x C logits in their dtype. For a classifier with D channels the gradients of its '
+            'weights, D / N units, are part of it. Dense labels are float32.'
+            f'{compiled}\n\n{table}',
             encoding='utf-8',
         )
 
