@@ -1,11 +1,13 @@
 """Loss and gradient of features, where the logits need to be computed only once.
 
-``_linear`` computes them a second time in the backward pass. Two cases do without:
+``_linear`` computes them a second time in the backward pass. Three cases do without:
 
 - Soft selection, reduced to one number: what an image's loss is multiplied by is known in advance,
   so that the gradients are made with the loss, up to a factor that backward brings.
 - Hard selection on a CPU: the few selected classes and their derivatives are kept, and what the
   others have of the gradient is 0.
+- Hard selection by a kernel, reduced to one number: as soft selection, but for whole rows of some
+  images at a time.
 """
 
 from collections.abc import Callable

@@ -94,7 +94,9 @@ def fused_linear_hs_lr_loss(
     It is ``hs_lr_loss(F.linear(features, weight, bias), label, ...)``, the rule for ties included,
     with the classes taken in chunks; see :func:`fused_linear_ss_lr_loss`. On a CPU, what is
     selected is kept until backward where half of ``chunk_budget`` holds it, in float32 and without
-    ``class_weight``; else backward computes the logits once more.
+    ``class_weight``. On an NVIDIA GPU, without ``class_weight``, the gradients are made with the
+    loss where those of SS-LR are, from the logits of as many images as the budget holds. Else
+    backward computes the logits once more.
 
     Args:
         features (Tensor): As for :func:`fused_linear_ss_lr_loss`.
