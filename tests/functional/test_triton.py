@@ -1,4 +1,4 @@
-"""The kernels of Triton against the arithmetic of a CPU in float64.
+"""The Triton kernels against the arithmetic of a CPU in float64.
 
 Where there is no GPU, Triton's interpreter runs them.
 """

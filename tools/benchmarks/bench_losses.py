@@ -125,7 +125,7 @@ def plain_losses(num_classes: int, compiled: bool) -> dict[str, Callable]:
 
 
 def without_kernels(functions: dict[str, Callable], *names: str) -> dict[str, Callable]:
-    """Return our losses as they are where there are no kernels of Triton."""
+    """Return our losses as they are where there are no Triton kernels."""
 
     def eager(loss: Callable, *args: Tensor) -> Tensor:
         with (

@@ -1,6 +1,6 @@
 """Count the bytes that the losses read, write and hold, on tensors without values: no GPU needed.
 
-The code path is that of a GPU without kernels of Triton, forward and backward. The unit is the
+The code path is that of a GPU without Triton kernels, forward and backward. The unit is the
 logits' matrix, N x C numbers of its dtype: "passes" are all bytes read and written, "peak" is what
 is held at once beyond the inputs. Operations are counted one by one, each reading and writing its
 tensors once; with --compiled also as torch.compile fuses them, which takes minutes; nothing is

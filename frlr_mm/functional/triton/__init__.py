@@ -1,4 +1,4 @@
-"""The contracts of ``_rows`` and ``_linear_once`` on CUDA in kernels of Triton.
+"""The contracts of ``_rows`` and ``_linear_once`` on CUDA in Triton kernels.
 
 A kernel reads the logits of a row and writes its loss and its gradient, which takes many passes
 over memory else. Nothing else of the package needs Triton.
