@@ -21,7 +21,7 @@ from frlr_mm.functional import (
 from tests.support.cases import DENSE_KINDS, loss_and_grad, make_label, make_logits
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-SHAPES = [(5, 2), (41, 401), (3, 1271), (1, 70001)]
+SHAPES = [(5, 2), (41, 401), (3, 1271), (1, 5001)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 # The device is part of the name of each test: `make bench-gpu` chooses by it.
@@ -95,6 +95,13 @@ def test_hard_selection_of_indices(shape, dtype, ratio, device, calls):
     pos_weight = factors(shape[1])['pos_weight']
     check(calls, hs_lr_loss, x, label, device, ratio=ratio, pos_weight=pos_weight)
     check(calls, hs_lr_loss, x, label, device, ratio=ratio, alpha=2.0)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_more_classes_than_are_held(dtype, device, calls):
+    x, label = make_logits(1, 70001).to(dtype), make_label('index', 1, 70001)
+    for ratio in (0.01, 0.5):
+        check(calls, hs_lr_loss, x, label, device, ratio=ratio)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
