@@ -84,7 +84,10 @@ def test_the_lines_that_changed():
 )
 @pytest.mark.parametrize('loss', ['hslr', 'sslr'])
 def test_flag_gives_the_recipe_of_the_repository(name, loss):
-    """Written by hand from the same stock recipe; label smoothing, which those drop, stays."""
+    """Written by hand from the same stock recipe; label smoothing, which those drop, stays.
+
+    The flag anneals HS-LR's ratio along a cosine, these recipes exponentially.
+    """
     ours = load(name.format(loss))
     stock = {
         'in1k': 'mmpretrain::{}/' + name.replace('-{}', ''),
@@ -99,6 +102,10 @@ def test_flag_gives_the_recipe_of_the_repository(name, loss):
     if found.type == 'LabelSmoothFRLRLoss':
         smoothing, found = found, found.loss
     assert found == ours.model.head.loss
+    for hook in ours.get('custom_hooks', ()):
+        if hook.type == 'FocusAnnealingHook':
+            assert 'schedule' not in hook
+            hook.schedule = 'cosine'
     ours, converted = flatten(ours.to_dict()), flatten(converted.to_dict())
     assert bool(smoothing) == ('smooth' in str(base.model.head.loss).lower())
     changed = {key for key in ours.keys() | converted if ours.get(key) != converted.get(key)}
