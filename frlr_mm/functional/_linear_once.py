@@ -91,10 +91,10 @@ def linear_loss(
     factors = [each for each in (sample_weight, avg_factor) if isinstance(each, Tensor)]
     # What float16 loses before GradScaler's factor arrives, it would not bring back.
     is_known = reduction != 'none' and not any(each.requires_grad for each in factors)
-    in_kernel = dtype == features.dtype == weight.dtype and has_kernel(
-        features.detach(), index, terms
-    )
-    if is_plain and is_known and dtype != torch.float16 and (not k or in_kernel):
+    if k:  # a kernel selects from what a product of the very tensors gives
+        is_known &= dtype == features.dtype == weight.dtype
+        is_known = is_known and has_kernel(features.detach(), index, terms)
+    if is_plain and is_known and dtype != torch.float16:
         probe = torch.zeros_like(features[:, 0], dtype=accumulation_dtype(dtype))
         (factor,) = torch.autograd.grad(reduce(probe.requires_grad_()), probe)
         with torch.autocast(device, enabled=False):
@@ -162,9 +162,8 @@ class _SoftLinearLoss(_KnownGradients):
             each = None if terms.class_weight is None else terms.class_weight[classes].to(loss)
             if in_kernel:
                 x = inputs @ weight[classes].to(dtype).t()
-                of_classes = None if bias is None else bias[classes]
-                at_target = (column, target_slope)
-                soft_tile(x, of_classes, *at_target, factor, each, terms.gamma, loss)
+                b = None if bias is None else bias[classes]
+                soft_tile(x, b, column, target_slope, factor, each, terms.gamma, loss)
             else:
                 x = logits(features, weight, bias, classes, dtype)
                 place(x, column, NEGLIGIBLE)

@@ -8,6 +8,7 @@ import importlib.metadata
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from frlr_mm.functional import (
     _linear_once,
@@ -177,6 +178,19 @@ def test_what_has_no_kernel(device, calls):
     hs_lr_loss(x.float(), F.one_hot(label, 20))
     ss_lr_loss(x[:0].float(), label[:0])
     assert calls == [False] * 4
+
+
+@pytest.mark.parametrize('factor', [1.0, 3.0])
+def test_backward_pass_that_is_watched_launches_nothing(factor, device, calls, monkeypatch):
+    x, label = make_logits(5, 60).float().to(device), make_label('index', 5, 60).to(device)
+    _, expected = loss_and_grad(lambda *inputs: factor * hs_lr_loss(*inputs), x, label)
+    x.requires_grad_()
+    loss = factor * hs_lr_loss(x, label)
+    monkeypatch.setattr('frlr_mm.functional.triton.backward._kernel', None)
+    with FlopCounterMode(display=False):
+        loss.backward()
+    assert calls == [True, True]
+    torch.testing.assert_close(x.grad, expected)
 
 
 @pytest.mark.parametrize('version', [None, '2.1.0', '3.0.0'])
