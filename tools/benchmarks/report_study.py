@@ -3,7 +3,8 @@
 A table stands in a Markdown file between <!-- study: NAME --> and <!-- end of study -->, each a
 line; the text around it is written by hand. NAME is hours, recommendation, a job, ablation-JOB or
 tuning-JOB, and for real pictures overview, pictures, comparison-JOB or defaults-JOB. The figures
-are study, study_cures and study_classes, as PNG and as SVG.
+are study, study_cures and study_classes, as PNG and as SVG. The archive of --logs is
+logs/study.tar.xz in the folder of --results; runs that it holds already stay in it.
 """
 
 import argparse
@@ -24,11 +25,18 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--figures', type=Path, help='a folder for the figures (default: none)')
     parser.add_argument(
+        '--logs',
+        nargs='+',
+        type=Path,
+        metavar='DIR',
+        help='pack the logs of the runs in these --work-dir of study.py (default: none)',
+    )
+    parser.add_argument(
         '--check', action='store_true', help='write nothing, fail where a table is old'
     )
     args = parser.parse_args()
-    if not args.files and not args.figures:
-        parser.error('expected Markdown files or --figures, but got neither')
+    if not (args.files or args.figures or args.logs):
+        parser.error('expected Markdown files, --figures or --logs, but got none of them')
     return args
 
 
@@ -75,6 +83,7 @@ from frlr_mm.reporting.study_jobs import (
     METRICS,
     SEEDS,
 )
+from frlr_mm.reporting.study_logs import pack_logs
 from frlr_mm.reporting.tables import fill_files, markdown_table
 
 TITLES = {
@@ -330,6 +339,10 @@ def main(args: argparse.Namespace) -> None:
             sys.exit(f'{names}: a table is not that of {args.results}; run report_study.py')
         return
     print(*changed, sep='\n', end='\n' * bool(changed))
+    if args.logs:
+        archive = args.results / 'logs/study.tar.xz'
+        with one_line_errors():
+            print(f'{archive}: {pack_logs(results, args.logs, archive)} runs')
     if args.figures:
         for name, draw in (
             ('study.png', draw_differences),

@@ -1,5 +1,8 @@
 """The tables and figures of the study say what its rows say."""
 
+import os
+import tarfile
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -57,6 +60,36 @@ def test_tables_and_figures(run_tool, tmp_path):
     assert names == ['study.png', 'study.svg', 'study_cures.png', 'study_cures.svg']
 
 
+def test_logs_are_packed_and_kept(run_tool, tmp_path):
+    results = Results(tmp_path)
+    runs = [Run(JOB, 'lr', 'test', seed, dict(lr=0.1, weight_decay=0.001)) for seed in range(3)]
+    for run in runs[:2]:
+        add(results, run, 70)
+    for run in runs[1:]:  # the last one has no row
+        for start in ('1', '2'):
+            log = tmp_path / 'work' / run.name / start / 'vis_data/scalars.json'
+            log.parent.mkdir(parents=True)
+            log.write_text(f'start {start}\n')
+    archive = tmp_path / 'logs/study.tar.xz'
+
+    def names():
+        with tarfile.open(archive) as tar:
+            return {member.name: tar.extractfile(member).read().decode() for member in tar}
+
+    args = (TOOL, '--results', '.', '--logs', 'work')
+    assert run_tool(*args) == (0, 'logs/study.tar.xz: 1 runs\n')
+    first = archive.read_bytes()
+    assert names() == {f'{runs[1].name}.json': 'start 1\nstart 2\n'}
+    os.utime(log)
+    assert run_tool(*args)[0] == 0 and archive.read_bytes() == first
+
+    # Another folder adds to it.
+    (tmp_path / 'work').rename(tmp_path / 'gone')
+    (tmp_path / 'gone' / runs[1].name).rename(tmp_path / 'gone' / runs[0].name)
+    assert run_tool(*args[:-1], 'gone') == (0, 'logs/study.tar.xz: 2 runs\n')
+    assert names() == {f'{run.name}.json': 'start 1\nstart 2\n' for run in runs[:2]}
+
+
 def test_without_rows_there_is_nothing_to_draw(run_tool, tmp_path):
     (tmp_path / 'page.md').write_text('<!-- study: hours -->\n<!-- end of study -->\n')
     status, output = run_tool(TOOL, 'page.md', '--figures', 'figures')
@@ -90,9 +123,10 @@ def test_titles_say_what_the_intervals_say(tmp_path, monkeypatch, gains, sentenc
 def test_errors_are_one_line(run_tool, tmp_path):
     (tmp_path / 'page.md').write_text('<!-- study: x -->\n<!-- end of study -->\n')
     for args, message in (
-        ((), 'expected Markdown files or --figures, but got neither'),
+        ((), 'expected Markdown files, --figures or --logs, but got none of them'),
         (('page.md',), 'page.md: Expected the block of the study to be hours, '),
         (('none.md',), 'none.md'),
+        (('--logs', 'none'), 'Expected a folder of the runs of the study, but got none'),
     ):
         status, output = run_tool(TOOL, *args)
         assert status != 0 and message in output and 'Traceback' not in output
