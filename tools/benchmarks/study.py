@@ -69,8 +69,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import torch
+from mmengine.config import Config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from frlr_mm.engine.files import replacing
 from frlr_mm.reporting.machine import describe
 from frlr_mm.reporting.study import ABOUT, CORRECT, Results, Run, best_settings, tuning_runs
 from frlr_mm.reporting.study_ablations import ablations, default_runs, quick_runs
@@ -117,6 +119,27 @@ def read_curve(work_dir: Path, metrics: tuple[str, ...]) -> list[dict]:
     return [rows[step] for step in sorted(rows)]
 
 
+def drop_unvalidated(work_dir: Path, cfg: Config, metrics: tuple[str, ...]) -> None:
+    """Drop the last checkpoint where a kill came before its validation.
+
+    A run that goes on from it would leave that validation out.
+    """
+    epochs = sorted(int(path.stem.split('_')[1]) for path in work_dir.glob('epoch_*.pth'))
+    validated = {row['step'] for row in read_curve(work_dir, metrics)}
+    last = epochs.pop() if epochs else 0
+    is_due = last == cfg.train_cfg.max_epochs or last % cfg.train_cfg.val_interval == 0
+    if not last or not is_due or last in validated:
+        return
+    # First what points to it: a kill in between leaves a checkpoint that nothing points to.
+    pointer = work_dir / 'last_checkpoint'
+    if epochs:
+        with replacing(pointer) as aside:
+            aside.write_text(str(work_dir / f'epoch_{epochs[-1]}.pth'))
+    else:
+        pointer.unlink(missing_ok=True)
+    (work_dir / f'epoch_{last}.pth').unlink()
+
+
 def train(run: Run, args: argparse.Namespace, processes: set[subprocess.Popen]) -> Row:
     """Train a run, or what is left of it, and return its row.
 
@@ -137,6 +160,7 @@ def train(run: Run, args: argparse.Namespace, processes: set[subprocess.Popen]) 
         fcntl.flock(lock, fcntl.LOCK_EX)
         start = time.monotonic()
         if len(read_curve(work_dir, metrics)) < num_validations:
+            drop_unvalidated(work_dir, cfg, metrics)
             config = work_dir / 'config.py'
             cfg.dump(config)
             command = [sys.executable, str(ROOT / 'tools/train.py'), str(config)]

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from frlr_mm.reporting.study import Results, Run
 from frlr_mm.reporting.study_configs import BACKBONE, FIT_FACES, VAL_FACES, make_config
@@ -52,8 +53,8 @@ class KillHook(Hook):
     def __init__(self, study):
         self.study = study
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.epoch == 1 and not os.path.exists('killed'):
+    def {moment}(self, runner, batch_idx, data_batch=None):
+        if runner.epoch == {epoch} and not os.path.exists('killed'):
             open('killed', 'w').close()
             os.kill(self.study, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -67,8 +68,9 @@ def run_study(folder):
     return run_script([script], folder, PYTHONPATH=path)
 
 
-def test_goes_on_after_a_kill(tmp_path):
-    (tmp_path / 'kill_hook.py').write_text(KILL_HOOK)
+@pytest.mark.parametrize(('moment', 'epoch'), [('before_train_iter', 1), ('before_val_iter', 2)])
+def test_goes_on_after_a_kill(tmp_path, moment, epoch):
+    (tmp_path / 'kill_hook.py').write_text(KILL_HOOK.format(moment=moment, epoch=epoch))
     folder = tmp_path / 'work_dirs' / 'study'
     # The first run has finished before.
     add(Results(folder), Run('categories-1000', 'sr', 'test', 0, dict(BASE, lr=0.05)), 50)
@@ -100,6 +102,32 @@ def study(monkeypatch):
     import study
 
     return study
+
+
+@pytest.mark.parametrize(
+    ('saved', 'validated', 'left'),
+    [
+        ([3, 4], [2, 4], [3, 4]),
+        ([3, 4], [2], [3]),
+        ([2, 3], [2], [2, 3]),  # no validation is due
+        ([2], [], []),
+        ([4, 5], [2, 4], [4]),  # the last epoch has one in any case
+        ([], [], []),
+    ],
+)
+def test_epoch_without_its_validation_is_trained_again(study, tmp_path, saved, validated, left):
+    for epoch in saved:
+        (tmp_path / f'epoch_{epoch}.pth').touch()
+        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / f'epoch_{epoch}.pth'))
+    log = tmp_path / '1/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(''.join(f'{{"reid/mAP": 1, "step": {step}}}\n' for step in validated))
+    cfg = Config(dict(train_cfg=dict(max_epochs=5, val_interval=2)))
+    study.drop_unvalidated(tmp_path, cfg, ('reid/mAP',))
+    files = [tmp_path / f'epoch_{epoch}.pth' for epoch in left]
+    assert sorted(tmp_path.glob('*.pth')) == files
+    pointer = tmp_path / 'last_checkpoint'
+    assert pointer.read_text() == str(files[-1]) if files else not pointer.exists()
 
 
 def test_tunes_on_no_test_face_and_builds_each_config(study):
