@@ -8,30 +8,68 @@ from .study_jobs import BASE, FOCUS, JOBS, LOSSES, PICTURE_FOCUS, SEEDS
 
 # By job: what its losses start from, and one change at a time that may become an option.
 OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
-    'omniglot': (
-        {'lr': {}, 'hslr': dict(ratio=0.01), 'sslr': dict(gamma=0.25)},
+    'omniglot-half': (
+        {'lr': {}, 'hslr': dict(ratio=0.01, anneal='cosine'), 'sslr': dict(gamma=0.25)},
         [
+            ('lr', dict(bias_decay=0.0)),
+            ('hslr', dict(bias_decay=0.0)),
+            ('sslr', dict(bias_decay=0.0)),
             ('hslr', dict(per_batch=True)),
             ('hslr', dict(last_phase=0.2)),
             ('hslr', dict(anneal_end=0.5)),
             ('hslr', dict(anneal_end=1.0)),
-            ('hslr', dict(anneal='linear')),
-            ('hslr', dict(anneal='cosine')),
             ('sslr', dict(gamma=0.1)),
             ('sslr', dict(last_phase=0.2)),
         ],
     ),
-    'fashion': (
-        {'lr': {}, 'hslr': dict(ratio=0.3), 'sslr': dict(gamma=0.1)},
+    'kanji-short': (
+        {'lr': dict(lr=0.4), 'hslr': dict(lr=0.4, ratio=0.1, anneal='cosine')},
         [
             ('lr', {}),
             ('hslr', {}),
+            ('lr', dict(bias_decay=0.0)),
+            ('hslr', dict(bias_decay=0.0)),
+        ],
+    ),
+    'omniglot-id': (
+        {
+            'sr': dict(weight_decay=1e-3),
+            'lr': dict(weight_decay=1e-3),
+            'hslr': dict(weight_decay=1e-3, ratio=0.01, anneal='cosine'),
+            'sslr': dict(weight_decay=1e-3, gamma=0.5),
+        },
+        [
+            ('sr', {}),
+            ('lr', {}),
+            ('hslr', {}),
+            ('sslr', {}),
+            ('lr', dict(bias_decay=0.0)),
+            ('hslr', dict(bias_decay=0.0)),
+            ('sslr', dict(bias_decay=0.0)),
+            ('sr', dict(weight_decay=2e-3)),
+            ('lr', dict(weight_decay=2e-3)),
+            ('lr', dict(weight_decay=2e-3, bias_decay=0.0)),
+        ],
+    ),
+    'fashion-short': (
+        {
+            'lr': dict(lr=0.3),
+            'hslr': dict(lr=0.3, ratio=0.3, anneal='cosine'),
+            'sslr': dict(lr=0.3, gamma=0.1),
+        },
+        [
+            ('lr', {}),
+            ('hslr', {}),
+            ('sslr', {}),
+            ('lr', dict(bias_decay=0.0)),
+            ('hslr', dict(bias_decay=0.0)),
+            ('sslr', dict(bias_decay=0.0)),
+            ('lr', dict(balance=0.25)),
+            ('hslr', dict(balance=0.25)),
+            ('sslr', dict(balance=0.25)),
             ('hslr', dict(per_batch=True)),
             ('hslr', dict(last_phase=0.2)),
-            ('hslr', dict(balance=0.25)),
-            ('sslr', {}),
             ('sslr', dict(last_phase=0.2)),
-            ('sslr', dict(balance=0.25)),
         ],
     ),
 }
@@ -93,7 +131,10 @@ def _annealing(job: str) -> Iterator[Run]:
 
 
 def _options(job: str) -> Iterator[Run]:
-    """Yield what might make the losses better where they lose, three seeds each."""
+    """Yield what might make the losses better where they lose, three seeds each.
+
+    At the length of the search, but in re-identification, where they lose by training longer.
+    """
     first, options = OPTIONS[job]
     for loss, changes in options:
         for seed in SEEDS[:3]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 
@@ -141,6 +142,12 @@ def test_options(data):
     cfg = configure(data, 'fashion', 'sslr', last_phase=0.5)
     assert cfg.custom_hooks[-1] == dict(type='LastPhaseHook', param='gamma', value=0.0, begin=0.5)
     assert cfg.default_hooks.distraction.type == 'NegativeClassDistractionHook'
+    cfg = configure(data, 'omniglot-id', 'lr', bias_decay=0.0)
+    model = MODELS.build(dict(cfg.model, _scope_='mmpretrain'))
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    decays = {id(group['params'][0]): group['weight_decay'] for group in groups}
+    free = [name for name, each in model.named_parameters() if decays.get(id(each)) == 0]
+    assert free == ['head.fc.bias'] and set(decays.values()) == {0.0, 0.0005}
 
 
 def test_balanced_weight_keeps_the_mean_over_positives(data):
