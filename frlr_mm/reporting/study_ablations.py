@@ -36,7 +36,7 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             'sr': dict(weight_decay=1e-3),
             'lr': dict(weight_decay=1e-3),
             'hslr': dict(weight_decay=1e-3, ratio=0.01, anneal='cosine'),
-            'sslr': dict(weight_decay=1e-3, gamma=0.5),
+            'sslr': dict(weight_decay=1e-3, gamma=0.25),
         },
         [
             ('sr', {}),
@@ -90,14 +90,19 @@ def ablations(job: str) -> Iterator[Run]:
 
 
 def default_runs(job: str) -> Iterator[Run]:
-    """Yield three seeds of the recipes' own settings on the test split, for Omniglot alone."""
-    if job == 'omniglot':
-        for seed in SEEDS[:3]:
-            for loss in LOSSES[JOBS[job].kind]:
-                settings: dict[str, Any] = BASE | PICTURE_FOCUS.get(loss, {})
-                if loss == 'hslr':
-                    settings['anneal'] = 'cosine'
-                yield Run(job, loss, 'test', seed, settings)
+    """Yield the recipes' own settings on the test split, for Omniglot alone."""
+    if job not in ('omniglot', 'omniglot-id'):
+        return
+    for seed in SEEDS[:3] if job == 'omniglot' else SEEDS:
+        for loss in LOSSES[JOBS[job].kind]:
+            settings: dict[str, Any] = BASE | PICTURE_FOCUS.get(loss, {})
+            if loss == 'hslr':
+                settings['anneal'] = 'cosine'
+            if job == 'omniglot-id':
+                settings['weight_decay'] = 1e-3
+                if loss != 'sr':
+                    settings['bias_decay'] = 0.0
+            yield Run(job, loss, 'test', seed, settings)
 
 
 def _picture_ablations(job: str) -> Iterator[Run]:

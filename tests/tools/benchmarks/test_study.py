@@ -211,11 +211,15 @@ def test_order_of_the_runs_on_pictures(study):
     assert [run.seed for run in runs[defaults : defaults + 12]] == [0] * 4 + [1] * 4 + [2] * 4
     assert all(run for run in runs[defaults:])
     rest = runs[defaults + 12 :]
-    assert {run.job for run in rest} == {'omniglot', 'omniglot-short'}
-    assert {run.split for run in rest} == {'val'}
-    # Prior, annealing and selection are taken apart at half the length.
-    runs = study.plan(Results(Path('none')), ['omniglot-half'], ablation=True)
+    assert {(run.job, run.split) for run in rest} == {
+        ('omniglot-short', 'val'),
+        ('omniglot-id', 'test'),
+        ('omniglot-id', 'val'),
+    }
+    # Prior, annealing and selection are taken apart at half the length, and options tried.
+    runs = list(study.plan(Results(Path('none')), ['omniglot-half'], ablation=True))
     assert sum(run.settings.get('prior') is False for run in runs) == 9
+    assert sum('bias_decay' in run.settings for run in runs) == 9
 
 
 def test_pictures_need_a_folder(run_tool):
