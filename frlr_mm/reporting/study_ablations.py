@@ -51,6 +51,15 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             ('lr', dict(weight_decay=2e-3, bias_decay=0.0)),
         ],
     ),
+    'identification': (
+        {'lr': {}, 'hslr': dict(ratio=0.01)},
+        [
+            ('lr', {}),
+            ('hslr', {}),
+            ('lr', dict(bias_decay=0.0)),
+            ('hslr', dict(bias_decay=0.0)),
+        ],
+    ),
     'fashion-short': (
         {
             'lr': dict(lr=0.3),

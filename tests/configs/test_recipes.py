@@ -229,6 +229,9 @@ def test_baseline(name):
         assert 'custom_hooks' not in cfg
         is_reid = 'b64' in name or name.endswith('-id')
         assert cfg.model.head.type == ('BNNeckHead' if is_reid else 'LinearClsHead')
+        # Those of the logistic losses inherit it: their prior is not to decay.
+        free = {'head.fc.bias': dict(decay_mult=0.0)} if is_reid else None
+        assert cfg.optim_wrapper.get('paramwise_cfg', {}).get('custom_keys') == free
     else:
         assert cfg.model.head.type == 'MultiLabelLinearClsHead'
         loss = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)

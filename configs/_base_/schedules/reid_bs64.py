@@ -1,4 +1,8 @@
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.00035, weight_decay=0.0005))
+optim_wrapper = dict(
+    optimizer=dict(type='Adam', lr=0.00035, weight_decay=0.0005),
+    # Weight decay would pull the bias of a logistic loss from the prior's log-odds to 0.
+    paramwise_cfg=dict(custom_keys={'head.fc.bias': dict(decay_mult=0.0)}),
+)
 
 param_scheduler = [
     dict(
