@@ -128,7 +128,9 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
         settings['pos_weight'] = _balanced_weight(cfg, settings.pop('balance'))
     # (`bias_decay_mult` would be for the biases of normalisations as well.)
     keys = {'head.fc.bias': dict(decay_mult=settings.pop('bias_decay', 1.0))}
-    cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
+    cfg.optim_wrapper.pop('paramwise_cfg', None)  # that of re-ID
+    if keys['head.fc.bias']['decay_mult'] != 1:
+        cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
     _set_loss(cfg, settings, job.epochs)
     if job.takes_pictures and run.split == 'val' and cfg.model.head.loss.type in MONITORED:
         cfg.default_hooks.distraction = dict(type='NegativeClassDistractionHook', interval=100)

@@ -142,6 +142,7 @@ def test_options(data):
     cfg = configure(data, 'fashion', 'sslr', last_phase=0.5)
     assert cfg.custom_hooks[-1] == dict(type='LastPhaseHook', param='gamma', value=0.0, begin=0.5)
     assert cfg.default_hooks.distraction.type == 'NegativeClassDistractionHook'
+    assert 'paramwise_cfg' not in configure(data, 'omniglot-id', 'lr').optim_wrapper
     cfg = configure(data, 'omniglot-id', 'lr', bias_decay=0.0)
     model = MODELS.build(dict(cfg.model, _scope_='mmpretrain'))
     groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
