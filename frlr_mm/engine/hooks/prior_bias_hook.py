@@ -36,7 +36,8 @@ class PriorBiasHook(Hook):
 
     where :math:`n_j` of the :math:`N_j` known labels of class j are positive, and m is the share
     of positives among the known labels of all classes. With single labels, as many of each of the
-    C classes, it is :math:`-\log(C - 1)`. The weights stay as they are.
+    C classes, it is :math:`-\log(C - 1)`. The weights stay as they are. Weight decay pulls the
+    bias back to 0, unless ``optim_wrapper.paramwise_cfg`` leaves it out, as in re-identification.
 
     A head may have two classifiers side by side, as those of DeiT, Conformer and LeViT have, or
     one per task; hidden layers are left alone. Where the head holds no layer, as in VGG and
