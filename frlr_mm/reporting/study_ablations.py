@@ -99,7 +99,7 @@ def ablations(job: str) -> Iterator[Run]:
 
 
 def default_runs(job: str) -> Iterator[Run]:
-    """Yield the recipes' own settings on the test split, for Omniglot alone."""
+    """Yield three seeds of the recipes' own settings on the test split, for Omniglot alone."""
     if job not in ('omniglot', 'omniglot-id'):
         return
     for seed in SEEDS[:3]:
@@ -147,7 +147,7 @@ def _annealing(job: str) -> Iterator[Run]:
 def _options(job: str) -> Iterator[Run]:
     """Yield what might make the losses better where they lose, three seeds each.
 
-    At the length of the search, but in re-identification, where they lose by training longer.
+    They have the length of the search, in re-identification the long one: the gap grows with it.
     """
     first, options = OPTIONS[job]
     for loss, changes in options:

@@ -126,10 +126,10 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
     _set_prior(cfg, settings.pop('prior', True))
     if 'balance' in settings:
         settings['pos_weight'] = _balanced_weight(cfg, settings.pop('balance'))
-    # (`bias_decay_mult` would be for the biases of normalisations as well.)
-    keys = {'head.fc.bias': dict(decay_mult=settings.pop('bias_decay', 1.0))}
     cfg.optim_wrapper.pop('paramwise_cfg', None)  # that of re-ID
-    if keys['head.fc.bias']['decay_mult'] != 1:
+    if 'bias_decay' in settings:
+        # (`bias_decay_mult` would be for the biases of normalisations as well.)
+        keys = {'head.fc.bias': dict(decay_mult=settings.pop('bias_decay'))}
         cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
     _set_loss(cfg, settings, job.epochs)
     if job.takes_pictures and run.split == 'val' and cfg.model.head.loss.type in MONITORED:
