@@ -6,14 +6,17 @@ from typing import Any
 from .study import Run
 from .study_jobs import BASE, FOCUS, JOBS, LOSSES, PICTURE_FOCUS, SEEDS
 
+
+def _with_and_without_bias_decay(*losses: str) -> list[tuple[str, dict]]:
+    return [(loss, changes) for changes in ({}, dict(bias_decay=0.0)) for loss in losses]
+
+
 # By job: what its losses start from, and one change at a time that may become an option.
 OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
     'omniglot-half': (
         {'lr': {}, 'hslr': dict(ratio=0.01, anneal='cosine'), 'sslr': dict(gamma=0.25)},
         [
-            ('lr', dict(bias_decay=0.0)),
-            ('hslr', dict(bias_decay=0.0)),
-            ('sslr', dict(bias_decay=0.0)),
+            *_with_and_without_bias_decay('lr', 'hslr', 'sslr'),
             ('hslr', dict(per_batch=True)),
             ('hslr', dict(last_phase=0.2)),
             ('hslr', dict(anneal_end=0.5)),
@@ -24,12 +27,7 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
     ),
     'kanji-short': (
         {'lr': dict(lr=0.4), 'hslr': dict(lr=0.4, ratio=0.1, anneal='cosine')},
-        [
-            ('lr', {}),
-            ('hslr', {}),
-            ('lr', dict(bias_decay=0.0)),
-            ('hslr', dict(bias_decay=0.0)),
-        ],
+        _with_and_without_bias_decay('lr', 'hslr'),
     ),
     'omniglot-id': (
         {
@@ -40,12 +38,7 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
         },
         [
             ('sr', {}),
-            ('lr', {}),
-            ('hslr', {}),
-            ('sslr', {}),
-            ('lr', dict(bias_decay=0.0)),
-            ('hslr', dict(bias_decay=0.0)),
-            ('sslr', dict(bias_decay=0.0)),
+            *_with_and_without_bias_decay('lr', 'hslr', 'sslr'),
             ('sr', dict(weight_decay=2e-3)),
             ('lr', dict(weight_decay=2e-3)),
             ('lr', dict(weight_decay=2e-3, bias_decay=0.0)),
@@ -53,12 +46,7 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
     ),
     'identification': (
         {'lr': {}, 'hslr': dict(ratio=0.01)},
-        [
-            ('lr', {}),
-            ('hslr', {}),
-            ('lr', dict(bias_decay=0.0)),
-            ('hslr', dict(bias_decay=0.0)),
-        ],
+        _with_and_without_bias_decay('lr', 'hslr'),
     ),
     'fashion-short': (
         {
@@ -67,12 +55,7 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             'sslr': dict(lr=0.3, gamma=0.1),
         },
         [
-            ('lr', {}),
-            ('hslr', {}),
-            ('sslr', {}),
-            ('lr', dict(bias_decay=0.0)),
-            ('hslr', dict(bias_decay=0.0)),
-            ('sslr', dict(bias_decay=0.0)),
+            *_with_and_without_bias_decay('lr', 'hslr', 'sslr'),
             ('lr', dict(balance=0.25)),
             ('hslr', dict(balance=0.25)),
             ('sslr', dict(balance=0.25)),
