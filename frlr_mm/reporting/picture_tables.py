@@ -23,6 +23,8 @@ LONG = (
     'cifar100',
     'tiny-imagenet',
 )
+# What a figure calls the sets of pictures.
+_TITLES = {'omniglot': 'Omniglot', 'cifar100': 'CIFAR-100', 'tiny-imagenet': 'Tiny ImageNet'}
 OTHER_NETWORKS = ('omniglot-wide', 'omniglot-resnet50', 'cifar100-wide')
 _COLUMNS = ('sr', 'sr-smooth', 'lr', 'hslr', 'sslr', 'focal', 'asl', 'two-way', 'arcface')
 
@@ -180,7 +182,7 @@ def draw_against_classes(results: Results) -> Figure | None:
         )
     axis.axhline(0, color='black', linewidth=1)
     axis.set(xscale='log', xlabel='classes', ylabel='points of top-1 above SR')
-    names = {JOBS[job].num_classes: JOBS[job].data for job in found}
+    names = {JOBS[job].num_classes: _TITLES.get(JOBS[job].data, JOBS[job].data) for job in found}
     axis.set_xticks(list(names), [f'{tick:,}\n{name}' for tick, name in names.items()])
     axis.minorticks_off()
     axis.grid(alpha=0.3)

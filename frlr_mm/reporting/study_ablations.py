@@ -53,6 +53,8 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             'lr': dict(lr=0.3),
             'hslr': dict(lr=0.3, ratio=0.3, anneal='cosine'),
             'sslr': dict(lr=0.3, gamma=0.1),
+            'focal': dict(lr=0.9, gamma=2.0),
+            'asl': dict(lr=0.9, gamma_neg=1.0),
         },
         [
             *_with_and_without_bias_decay('lr', 'hslr', 'sslr'),
@@ -62,6 +64,8 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             ('hslr', dict(per_batch=True)),
             ('hslr', dict(last_phase=0.2)),
             ('sslr', dict(last_phase=0.2)),
+            # The search ends at their best rate.
+            *((loss, changes) for changes in ({}, dict(lr=1.8)) for loss in ('focal', 'asl')),
         ],
     ),
 }
