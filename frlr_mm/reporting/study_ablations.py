@@ -25,6 +25,10 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             ('sslr', dict(last_phase=0.2)),
         ],
     ),
+    'cifar100-short': (
+        {'hslr': dict(ratio=0.1, anneal='cosine')},
+        [('hslr', {}), ('hslr', dict(ratio=0.3))],
+    ),
     'kanji-short': (
         {'lr': dict(lr=0.4), 'hslr': dict(lr=0.4, ratio=0.1, anneal='cosine')},
         _with_and_without_bias_decay('lr', 'hslr'),
