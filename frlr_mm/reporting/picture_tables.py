@@ -85,13 +85,17 @@ def defaults_table(results: Results, job: str) -> str:
 
 def overview(results: Results) -> str:
     """Return all long jobs: the mean of each loss, and what the protocol calls it against SR."""
-    rows = []
-    for job in LONG + OTHER_NETWORKS:
-        means = {
+    means_of = {
+        job: {
             loss: np.mean([float(row[METRICS[JOBS[job].kind][0]]) for row in found])
             for loss in losses_of(job)
             if len(found := reported(results, job, loss)) > 1
         }
+        for job in LONG + OTHER_NETWORKS
+    }
+    columns = [loss for loss in _COLUMNS if any(loss in means for means in means_of.values())]
+    rows = []
+    for job, means in means_of.items():
         if not means:
             continue
         base = 'lr' if JOBS[job].kind == 'attributes' else 'sr'
@@ -101,13 +105,13 @@ def overview(results: Results) -> str:
             if each.base == base
         }
         cells = [
-            f'{means[loss]:.1f}{marks.get(loss, "")}' if loss in means else '' for loss in _COLUMNS
+            f'{means[loss]:.1f}{marks.get(loss, "")}' if loss in means else '' for loss in columns
         ]
         metric = METRICS[JOBS[job].kind][0].split('/')[1]
         rows.append([job, JOBS[job].num_classes, metric, *cells])
     if not rows:
         return NOTHING
-    header = ['job', 'classes', 'metric, %', *(NAMES[loss] for loss in _COLUMNS)]
+    header = ['job', 'classes', 'metric, %', *(NAMES[loss] for loss in columns)]
     return markdown_table(header, rows)
 
 
