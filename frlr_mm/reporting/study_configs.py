@@ -381,7 +381,8 @@ def _balanced_weight(cfg: Config, exponent: float) -> list[float]:
     dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[], _scope_='mmpretrain'))
     prior = count_labels(dataset, cfg.model.head.num_classes).prior()
     weight = ((1 - prior) / prior) ** exponent
-    weight *= cfg.model.head.loss.pos_weight * prior.sum() / (weight * prior).sum()
+    mean = cfg.model.head.loss.get('pos_weight', 1.0)
+    weight *= mean * prior.sum() / (weight * prior).sum()
     return [round(float(each), 4) for each in weight]
 
 

@@ -151,8 +151,9 @@ def test_options(data):
     assert free == ['head.fc.bias'] and set(decays.values()) == {0.0, 0.0005}
 
 
-def test_balanced_weight_keeps_the_mean_over_positives(data):
-    cfg = configure(data, 'fashion', 'hslr', balance=0.5)
+@pytest.mark.parametrize(('loss', 'mean'), [('lr', 1.0), ('hslr', 5.0)])
+def test_balanced_weight_keeps_the_mean_over_positives(data, loss, mean):
+    cfg = configure(data, 'fashion', loss, balance=0.5)
     weight = np.array(cfg.model.head.loss.pos_weight)
     dataset = build(cfg.train_dataloader)
     prior = count_labels(dataset, len(weight)).prior()
@@ -161,5 +162,5 @@ def test_balanced_weight_keeps_the_mean_over_positives(data):
         weight[0] * np.sqrt((1 - prior) / prior) * np.sqrt(prior[0] / (1 - prior[0])),
         rtol=1e-3,
     )
-    assert (weight * prior).sum() / prior.sum() == pytest.approx(5.0, rel=1e-3)
+    assert (weight * prior).sum() / prior.sum() == pytest.approx(mean, rel=1e-3)
     MODELS.build(dict(cfg.model, _scope_='mmpretrain'))
