@@ -23,9 +23,9 @@ LONG = (
     'cifar100',
     'tiny-imagenet',
 )
+OTHER_NETWORKS = ('omniglot-wide', 'omniglot-resnet50', 'cifar100-wide')
 # What a figure calls the sets of pictures.
 _TITLES = {'omniglot': 'Omniglot', 'cifar100': 'CIFAR-100', 'tiny-imagenet': 'Tiny ImageNet'}
-OTHER_NETWORKS = ('omniglot-wide', 'omniglot-resnet50', 'cifar100-wide')
 _COLUMNS = ('sr', 'sr-smooth', 'lr', 'hslr', 'sslr', 'focal', 'asl', 'two-way', 'arcface')
 
 
