@@ -65,6 +65,8 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
             ('lr', dict(balance=0.25)),
             ('hslr', dict(balance=0.25)),
             ('sslr', dict(balance=0.25)),
+            ('lr', dict(balance=0.5)),
+            ('hslr', dict(balance=0.5)),
             ('hslr', dict(per_batch=True)),
             ('hslr', dict(last_phase=0.2)),
             ('sslr', dict(last_phase=0.2)),
@@ -167,7 +169,8 @@ def _attribute_ablations() -> Iterator[Run]:
         for seed in SEEDS[:3]:
             settings = settings | dict(weight_decay=1e-3)
             yield Run('attributes', loss, 'val', seed, settings)
-            yield Run('attributes', loss, 'val', seed, settings | dict(balance=0.25))
+            for balance in 0.25, 0.5:
+                yield Run('attributes', loss, 'val', seed, settings | dict(balance=balance))
     # The focal loss was best at the largest rate of all, at which the others fail.
     for lr in 1.6, 3.2:
         yield Run('attributes', 'focal', 'val', 0, BASE | dict(gamma=2.0, lr=lr))
