@@ -64,9 +64,10 @@ class FocusRectifiedLoss(nn.Module):
         self.loss_weight = loss_weight
         self.class_weight = check_class_factor('class_weight', class_weight)
         self.pos_weight = check_class_factor('pos_weight', pos_weight)
-        # Tensors of the two, by number of classes and device: made once, not at every step. They
-        # are not buffers, which a model that is built on the meta device would lose.
-        self._factors: dict[tuple, Tensor] = {}
+        # Tensors of the two, by number of classes and device, with what they were made of: made
+        # once, not at every step. They are not buffers, which a model that is built on the meta
+        # device would lose.
+        self._factors: dict[tuple, tuple[float | tuple, Tensor]] = {}
 
     def forward(
         self,
@@ -172,10 +173,12 @@ class FocusRectifiedLoss(nn.Module):
         self, name: str, factor: float | tuple, like: Tensor, num_classes: Sequence[int]
     ) -> Tensor:
         key = (name, *num_classes, like.device)
-        if key not in self._factors:
+        # (PosWeightHook sets another.)
+        if key not in self._factors or self._factors[key][0] is not factor:
             values = torch.tensor(factor, dtype=torch.float32, device=like.device)
-            self._factors[key] = values if values.ndim else values.repeat(*num_classes)
-        return self._factors[key]
+            values = values if values.ndim else values.repeat(*num_classes)
+            self._factors[key] = factor, values
+        return self._factors[key][1]
 
     def extra_repr(self) -> str:
         """Return the parameters that ``print(model)`` shows."""

@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from frlr_mm.datasets.glyphs._faces import TRAIN_FACES
-from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.engine.files import replacing
 
 from .decoded import decode_folder
@@ -124,14 +123,15 @@ def make_config(run: Run, glyphs: str, configs: Path, data: Path | None = None) 
         cfg.default_hooks.memory_format = dict(type='ChannelsLastHook')
         _set_pictures(cfg, run, data.resolve())
     _set_prior(cfg, settings.pop('prior', True))
-    if 'balance' in settings:
-        settings['pos_weight'] = _balanced_weight(cfg, settings.pop('balance'))
+    balance = settings.pop('balance', None)
     cfg.optim_wrapper.pop('paramwise_cfg', None)  # that of re-ID
     if 'bias_decay' in settings:
         # (`bias_decay_mult` would be for the biases of normalisations as well.)
         keys = {'head.fc.bias': dict(decay_mult=settings.pop('bias_decay'))}
         cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
     _set_loss(cfg, settings, job.epochs)
+    if balance is not None:
+        cfg.custom_hooks.append(dict(type='PosWeightHook', exponent=balance))
     if job.takes_pictures and run.split == 'val' and cfg.model.head.loss.type in MONITORED:
         cfg.default_hooks.distraction = dict(type='NegativeClassDistractionHook', interval=100)
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
@@ -370,20 +370,6 @@ def _set_loss(cfg: Config, settings: dict, epochs: int) -> None:
         name, value = PLAIN_LR[loss.type]
         hooks.append(dict(type='LastPhaseHook', param=name, value=value, begin=1 - last_phase))
     cfg.custom_hooks = hooks
-
-
-def _balanced_weight(cfg: Config, exponent: float) -> list[float]:
-    """Return the weight of the positives of each class: more where they are rarer.
-
-    With the prior p of a class, ((1 - p) / p) ** exponent, times what leaves the mean weight of
-    all positives as the recipe has it.
-    """
-    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[], _scope_='mmpretrain'))
-    prior = count_labels(dataset, cfg.model.head.num_classes).prior()
-    weight = ((1 - prior) / prior) ** exponent
-    mean = cfg.model.head.loss.get('pos_weight', 1.0)
-    weight *= mean * prior.sum() / (weight * prior).sum()
-    return [round(float(each), 4) for each in weight]
 
 
 def _annealing(param: str, start: float, to: float, schedule: str, end: int) -> dict:

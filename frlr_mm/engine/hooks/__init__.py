@@ -6,6 +6,7 @@ from .finite_loss_hook import FiniteLossHook
 from .focus_annealing_hook import FocusAnnealingHook
 from .logit_scores_hook import LogitScoresHook
 from .negative_class_distraction_hook import NegativeClassDistractionHook
+from .pos_weight_hook import PosWeightHook
 from .preemption_hook import PreemptionHook
 from .prior_bias_hook import PriorBiasHook
 from .unreadable_images_hook import UnreadableImagesHook
@@ -16,6 +17,7 @@ __all__ = [
     'FocusAnnealingHook',
     'LogitScoresHook',
     'NegativeClassDistractionHook',
+    'PosWeightHook',
     'PreemptionHook',
     'PriorBiasHook',
     'UnreadableImagesHook',
