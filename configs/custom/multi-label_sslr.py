@@ -3,9 +3,8 @@ _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 custom_imports = dict(imports=['frlr_mm'])
 
 num_classes = 12
-pos_weight = 2.5  # the number of positive labels of an average image
-
-loss = dict(type='SSLRLoss', alpha='sum', gamma=0.25, pos_weight=pos_weight)
+gamma = 0.1  # with 0.0 it is plain logistic regression
+loss = dict(type='SSLRLoss', alpha='sum', gamma=gamma)
 head = dict(type='MultiLabelLinearClsHead', num_classes=num_classes, in_channels=512, loss=loss)
 model = dict(head=dict(_delete_=True, **head))
 data_preprocessor = dict(num_classes=num_classes)
@@ -24,4 +23,8 @@ optim_wrapper = dict(optimizer=dict(lr=0.0125))
 param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=30, end=30)
 train_cfg = dict(max_epochs=30)
 
-custom_hooks = [dict(type='PriorBiasHook')]
+custom_hooks = [
+    dict(type='PriorBiasHook'),
+    # Each of several labels of an image counts as much as a negative.
+    dict(type='PosWeightHook', exponent=0.0, per_image=True),
+]

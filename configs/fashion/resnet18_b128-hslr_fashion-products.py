@@ -3,7 +3,7 @@ _base_ = './resnet18_b128-lr_fashion-products.py'
 # About 5 positives per image: with this weight each counts as much as a negative.
 model = dict(
     type='LogisticClassifier',
-    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.3, pos_weight=5.0)),
+    head=dict(loss=dict(_delete_=True, type='HSLRLoss', alpha='sum', ratio=0.6, pos_weight=5.0)),
 )
 
 train_dataloader = dict(dataset=dict(unknown='keep'))
@@ -11,6 +11,13 @@ train_dataloader = dict(dataset=dict(unknown='keep'))
 custom_hooks = [
     # The bias starts at the prior, the label frequencies of the training data.
     dict(type='PriorBiasHook'),
-    # From all negatives to the hardest 30 % over the first 80 % of training.
-    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.3, end=0.8),
+    # From all negatives to the hardest 60 % over the first 80 % of training.
+    dict(
+        type='FocusAnnealingHook',
+        param='ratio',
+        start_value=1.0,
+        end_value=0.6,
+        schedule='cosine',
+        end=0.8,
+    ),
 ]

@@ -6,6 +6,7 @@ from mmengine.config import Config
 from frlr_mm.engine.convert import convert, converted_name, default_ratio
 from tests.support.recipes import flatten, load
 
+PER_IMAGE = dict(type='PosWeightHook', exponent=0.0, per_image=True)
 PRIOR = dict(type='PriorBiasHook')
 HSLR = dict(type='HSLRLoss', alpha='sum', ratio=0.3)
 
@@ -86,7 +87,7 @@ def test_the_lines_that_changed():
 def test_flag_gives_the_recipe_of_the_repository(name, loss):
     """Written by hand from the same stock recipe; label smoothing, which those drop, stays.
 
-    The flag anneals HS-LR's ratio along a cosine, these recipes exponentially.
+    The flag anneals HS-LR's ratio along a cosine, that recipe for glyphs exponentially.
     """
     ours = load(name.format(loss))
     stock = {
@@ -103,7 +104,7 @@ def test_flag_gives_the_recipe_of_the_repository(name, loss):
         smoothing, found = found, found.loss
     assert found == ours.model.head.loss
     for hook in ours.get('custom_hooks', ()):
-        if hook.type == 'FocusAnnealingHook':
+        if hook.type == 'FocusAnnealingHook' and 'glyphs' in name:
             assert 'schedule' not in hook
             hook.schedule = 'cosine'
     ours, converted = flatten(ours.to_dict()), flatten(converted.to_dict())
@@ -121,7 +122,24 @@ def test_attributes_keep_unknown_labels():
         assert "+ train_dataloader.dataset.unknown = 'keep'" in lines
         assert 'unknown' not in converted.val_dataloader.dataset
         assert converted.custom_hooks.count(PRIOR) == 1
-    assert convert(base, 'hslr')[0].model.head.loss.ratio == 0.1
+        assert converted.custom_hooks.count(PER_IMAGE) == 1
+    assert convert(base, 'hslr')[0].model.head.loss.ratio == 0.6
+    assert convert(base, 'sslr')[0].model.head.loss.gamma == 0.1
+
+
+def test_weights_of_positives_come_once():
+    """The flag adds them where positives were summed, not to losses of ours."""
+    ours = load('resnet50_8xb32-hslr_deepfashion-coarse')
+    converted, _ = convert(ours, 'sslr')
+    assert converted.model.head.loss.pos_weight == 5.0 and PER_IMAGE not in converted.custom_hooks
+    once, _ = convert(load('resnet50_8xb32-lr_deepfashion-coarse'), 'hslr')
+    twice, _ = convert(once, 'sslr')
+    assert twice.custom_hooks.count(PER_IMAGE) == 1
+    own = dict(type='PosWeightHook', exponent=0.5)
+    cfg = load('resnet50_8xb32-lr_deepfashion-coarse')
+    cfg.custom_hooks = [PRIOR, own]
+    assert convert(cfg, 'lr')[0].custom_hooks == [PRIOR, own]
+    assert PER_IMAGE not in convert(make(), 'lr')[0].custom_hooks
 
 
 def test_wrapped_training_set():
@@ -192,10 +210,10 @@ def test_heads_of_several_tasks():
     converted, _ = convert(make(head=head), 'hslr')
     heads = converted.to_dict()['model']['head']['task_heads']
     # One hook anneals both, so that both end at the ratio of the smaller one.
-    assert heads['kind']['loss'] == dict(HSLR, ratio=0.5, loss_weight=2.0)
-    assert heads['tags']['loss'] == dict(HSLR, ratio=0.5)
+    assert heads['kind']['loss'] == dict(HSLR, ratio=0.6, loss_weight=2.0)
+    assert heads['tags']['loss'] == dict(HSLR, ratio=0.6)
     assert 'loss' not in converted.model.head
-    assert converted.custom_hooks == [PRIOR, annealing(0.5)]
+    assert converted.custom_hooks == [PRIOR, PER_IMAGE, annealing(0.6)]
 
 
 def test_loss_that_a_hook_switches_to():
@@ -297,9 +315,9 @@ def test_unknown_loss():
         (200, False, 0.05, 10),
         (1000, False, 0.01, 10),
         (21843, False, 0.01, 218),
-        (20, True, 0.5, 10),
-        (35, True, 0.286, 10),
-        (1000, True, 0.1, 100),
+        (2, True, 1.0, 2),
+        (35, True, 0.6, 21),
+        (1000, True, 0.6, 600),
     ],
 )
 def test_default_ratio(num_classes, multi_label, ratio, selected):

@@ -1,5 +1,5 @@
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=0.0005, nesterov=True)
+    optimizer=dict(type='SGD', lr=0.3, momentum=0.9, weight_decay=0.0005, nesterov=True)
 )
 
 param_scheduler = [

@@ -2,11 +2,14 @@
 
 import re
 import uuid
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
@@ -16,6 +19,7 @@ from frlr_mm.engine.hooks import PosWeightHook
 SCORES = torch.tensor([[1, 0, -1], [1, -1, 0], [0, 0, 1], [1, 1, -1], [1, 0, 0]]).float()
 MEAN = 6 / 12  # of twelve known labels, six are positive
 PRIOR = np.array([(4 + MEAN) / 6, (1 + MEAN) / 5, (1 + MEAN) / 4])
+POSITIVES = np.array([4, 1, 1])
 HSLR = dict(type='HSLRLoss', ratio=0.7)
 BCE = dict(type='CrossEntropyLoss', use_sigmoid=True)
 
@@ -73,7 +77,7 @@ def train(work_dir, loss, hooks=(), seed=0, **kwargs):
 
 def weights_by_hand(mean, exponent=0.25):
     rarity = [((1 - p) / p) ** exponent for p in PRIOR]
-    scale = mean * sum(PRIOR) / sum(p * r for p, r in zip(PRIOR, rarity, strict=True))
+    scale = mean * sum(POSITIVES) / sum(n * r for n, r in zip(POSITIVES, rarity, strict=True))
     return [scale * r for r in rarity]
 
 
@@ -82,7 +86,6 @@ def weights_by_hand(mean, exponent=0.25):
     [
         (HSLR, 1.0),
         (HSLR | dict(pos_weight=2.5), 2.5),
-        (HSLR | dict(pos_weight=[1.0, 2.0, 3.0]), (PRIOR * [1, 2, 3]).sum() / PRIOR.sum()),
         (dict(type='SSLRLoss', pos_weight=2.5), 2.5),
         (BCE, 1.0),
         (BCE | dict(pos_weight=[2.0, 2.0, 2.0]), 2.0),
@@ -106,6 +109,34 @@ def test_training_is_that_with_these_weights_in_the_config(tmp_path, loss, mean)
     assert re.search(re.escape(line), log)
 
 
+def test_weights_of_the_config_stay_in_proportion(tmp_path):
+    given = np.array([1.0, 2.0, 3.0])
+    loss = HSLR | dict(pos_weight=given.tolist())
+    model = train(tmp_path, loss, [dict(type='PosWeightHook', exponent=0.0)])
+    np.testing.assert_allclose(model.head.loss_module.pos_weight, given)
+    hook = PosWeightHook(exponent=0.5)
+    torch.manual_seed(0)
+    runner = make_runner(tmp_path, Model(loss))
+    hook.before_train(runner)
+    weight = np.array(runner.model.head.loss_module.pos_weight)
+    rarity = np.sqrt((1 - PRIOR) / PRIOR)
+    np.testing.assert_allclose(weight / weight[0], given * rarity / rarity[0])
+    assert (POSITIVES * weight).sum() == pytest.approx((POSITIVES * given).sum())
+    hook.before_train(runner)  # once more
+    np.testing.assert_allclose(runner.model.head.loss_module.pos_weight, weight)
+
+
+@pytest.mark.parametrize('loss', [dict(type='SSLRLoss', gamma=0.0), HSLR | dict(ratio=1.0)])
+def test_per_image_is_the_binary_cross_entropy(tmp_path, loss):
+    """Summed over the known labels of an image, as far as all of them are selected."""
+    hook = dict(type='PosWeightHook', exponent=0.0, per_image=True)
+    loss = train(tmp_path, loss | dict(alpha='sum'), [hook]).head.loss_module
+    assert loss.pos_weight == (6 / 5,) * 3
+    score = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    each = F.binary_cross_entropy_with_logits(score, SCORES.clamp(min=0), reduction='none')
+    torch.testing.assert_close(loss(score, SCORES), (each * (SCORES >= 0)).sum() / 5)
+
+
 def test_a_loss_that_was_used_before(tmp_path):
     """Its tensors of the old weights must not stay."""
     torch.manual_seed(0)
@@ -125,6 +156,23 @@ def test_resumes(tmp_path):
     torch.testing.assert_close(model.state_dict(), expected.state_dict())
 
 
+@pytest.mark.parametrize('order', [1, -1])
+def test_a_loss_that_another_hook_puts_in(tmp_path, order):
+    """As SwitchRecipeHook does; in a training run that is resumed after it as well."""
+
+    class Switch(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 1:
+                runner.model.head.loss_module = MODELS.build(HSLR | dict(ratio=0.4))
+
+    hooks = [Switch(), dict(type='PosWeightHook')][::order]
+    expected = train(tmp_path / 'whole', HSLR, hooks)
+    np.testing.assert_allclose(expected.head.loss_module.pos_weight, weights_by_hand(1.0))
+    train(tmp_path / 'parts', HSLR, hooks, max_epochs=1)
+    model = train(tmp_path / 'parts', HSLR, hooks, seed=1, resume=True)
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+
+
 def test_tasks_have_weights_of_their_own(tmp_path):
     class Tasks(Attributes):
         def load_data_list(self):
@@ -135,18 +183,18 @@ def test_tasks_have_weights_of_their_own(tmp_path):
             ]
 
     head = dict(type='MultiLabelLinearClsHead', loss=HSLR)
-    tasks = dict(a=dict(head, num_classes=3), b=dict(head, num_classes=2))
+    softmax = dict(type='LinearClsHead', num_classes=2, loss=dict(type='CrossEntropyLoss'))
+    tasks = dict(a=dict(head, num_classes=3), b=dict(head, num_classes=2), c=softmax)
     model = Model(HSLR)
     model.head = MODELS.build(dict(type='MultiTaskHead', task_heads=tasks, in_channels=5))
     runner = make_runner(tmp_path, model, dataset=Tasks)
-    runner.build_train_loop(runner.train_loop)
     PosWeightHook().before_train(runner)
     heads = model.head.task_heads
     np.testing.assert_allclose(heads['a'].loss_module.pos_weight, weights_by_hand(1.0))
     # The prior of the second task is smoothed by the mean share of its own labels, 5 of 9.
     prior = np.array([(4 + 5 / 9) / 6, (1 + 5 / 9) / 5])
     weight = np.array(heads['b'].loss_module.pos_weight)
-    assert (weight * prior).sum() / prior.sum() == pytest.approx(1.0)
+    assert weight @ [4, 1] / 5 == pytest.approx(1.0)
     ratio = ((1 - prior) / prior) ** 0.25
     assert weight[1] / weight[0] == pytest.approx(ratio[1] / ratio[0])
 
@@ -168,9 +216,18 @@ def test_other_losses(tmp_path, loss):
 
 def test_other_numbers_of_classes(tmp_path):
     refused(tmp_path, Model(HSLR, num_classes=4), r'shape \(4,\), but got \(3,\)')
+    message = r'`pos_weight` of HSLRLoss to be a number or 3 numbers, .*, but got 2'
+    refused(tmp_path, Model(HSLR | dict(pos_weight=[1.0, 2.0])), message)
     model = Model(HSLR)
-    del model.head.num_classes
-    refused(tmp_path, model, '`num_classes` for PosWeightHook, but MultiLabelLinearClsHead has')
+    del model.head.num_classes  # as CSRAClsHead
+    message = 'for PosWeightHook, but MultiLabelLinearClsHead and Attributes have neither'
+    refused(tmp_path / 'neither', model, message)
+
+    class Named(Attributes):
+        METAINFO: ClassVar = dict(classes=('a', 'b', 'c'))
+
+    make_runner(tmp_path / 'named', model, [dict(type='PosWeightHook')], dataset=Named).train()
+    np.testing.assert_allclose(model.head.loss_module.pos_weight, weights_by_hand(1.0))
 
 
 @pytest.mark.parametrize(
