@@ -1,6 +1,7 @@
 """Calibrate a checkpoint: fit scale and shift of its logits, write them into a copy."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     """
     with one_line_errors():
         args = parse_args(argv)
+        # The copy has neither optimizer nor averaged weights.
+        if os.path.realpath(args.out) == os.path.realpath(args.checkpoint):
+            raise ValueError(
+                f'Expected `--out` to be another file than the checkpoint, but got {args.out}'
+            )
         cfg, model = load(args)
         logistic = is_logistic(model)
         logits, label = predict_logits(model, build_loader(cfg, args.split))

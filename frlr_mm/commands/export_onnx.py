@@ -15,6 +15,7 @@ from ..engine.export import (
     largest_difference,
     write_onnx,
 )
+from ..engine.files import replacing
 from ..engine.launch import one_line_errors
 from ._checkpoint import add_arguments, load
 
@@ -89,16 +90,17 @@ def main(argv: list[str] | None = None) -> None:
                 '--shape, or --num-images 0'
             )
         exported = ExportedClassifier(model)
-        write_onnx(exported, shape, args.out, describe_model(model, exported.output))
         rng = np.random.default_rng(0)
         batches = [rng.integers(0, 256, (num, *shape, 3), np.uint8) for num in (1, 3)]
-        difference = largest_difference(exported, args.out, [*batches, *images])
-        if not difference <= _TOLERANCE:
-            args.out.unlink()
-            raise ValueError(
-                f'Expected onnxruntime to differ from PyTorch by at most {_TOLERANCE:g}, but got '
-                f'{difference:.3g}; the file is not kept'
-            )
+        # A file of before stays until the new one has been compared.
+        with replacing(args.out) as partial:
+            write_onnx(exported, shape, partial, describe_model(model, exported.output))
+            difference = largest_difference(exported, partial, [*batches, *images])
+            if not difference <= _TOLERANCE:
+                raise ValueError(
+                    f'Expected onnxruntime to differ from PyTorch by at most {_TOLERANCE:g}, but '
+                    f'got {difference:.3g}; the file is not kept'
+                )
     print(
         f'{args.out}: opset {OPSET}, image uint8 (N, {shape[0]}, {shape[1]}, 3) -> '
         f'{exported.output}\nlargest difference between onnxruntime and PyTorch over 4 random and '

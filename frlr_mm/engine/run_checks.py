@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.models import (
     AsymmetricLoss,
@@ -22,6 +22,7 @@ from torch import nn
 
 from ..functional._select import num_selected
 from ..models.losses import FocusRectifiedLoss, HSLRLoss
+from ..models.sharded_linear import find_shards
 from .config_checks import UNUSED_OUTPUTS
 from .hooks.focus_annealing_hook import FocusAnnealingHook
 from .hooks.prior_bias_hook import PriorBiasHook, check_num_classes, find_classifiers
@@ -112,11 +113,11 @@ class CheckpointFitHook(Hook):
             for key, value in state.items()
             if isinstance(value, torch.Tensor)
         }
-        # A model of test-time augmentation holds the one that was trained.
-        own = {
-            key.removeprefix('module.'): tuple(value.shape)
-            for key, value in model.state_dict().items()
-        }
+        own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        # A process has its share of the classes, the checkpoint all of them.
+        for name, layer in find_shards(model).items():
+            for key, value in layer.named_parameters(prefix=name):
+                own[key] = (layer.out_features, *value.shape[1:])
         misfits = [key for key, shape in own.items() if found.get(key) != shape]
         classifier = [key for key in misfits if key in _classifier_keys(model)]
         if not classifier and 2 * len(misfits) < len(own):
@@ -246,5 +247,8 @@ def _warn_of_ratio(runner: Runner, model: nn.Module, num_outputs: int | None) ->
             )
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
+def _unwrapped(model: Any) -> nn.Module:
+    """Return the model that was or is trained, out of that of ``--tta``, too."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

@@ -95,6 +95,7 @@ def test_several_labels(run, save_model):
     ('loss', 'kind', 'more', 'message'),
     [
         ('hslr', '', ('--figure', 'a.jpg'), 'end in .png or .svg'),
+        ('hslr', '', ('--cfg-options', 'foo'), "--cfg-options: expected KEY=VALUE, but got 'foo'"),
         ('hslr', '', ('--cfg-options', 'val_dataloader=None'), 'to have a val_dataloader'),
         ('hslr', '-id', (), 'a head that predicts classes, but got BNNeckHead'),
     ],
@@ -105,6 +106,20 @@ def test_wrong_arguments_are_one_line(loss, kind, more, message, run, save_model
         more += tuple(options(SMALL))
     status, output = run(main, recipe(loss, kind), checkpoint, '--out', 'c.pth', *more)
     assert status != 0 and message in output and 'Traceback' not in output
+
+
+def test_checkpoint_is_not_overwritten(run, save_model, tmp_path, monkeypatch):
+    checkpoint = save_model(recipe('hslr'), optimizer=dict(a=1))
+    original = (tmp_path / checkpoint).read_bytes()
+    (tmp_path / 'link.pth').symlink_to(checkpoint)
+    monkeypatch.setattr('frlr_mm.commands.calibrate.predict_logits', None)
+    for out in (checkpoint, tmp_path / checkpoint, 'link.pth'):
+        status, output = run(main, recipe('hslr'), checkpoint, '--out', out, *options(SMALL))
+        assert (
+            status != 0
+            and f'`--out` to be another file than the checkpoint, but got {out}' in output
+        )
+    assert (tmp_path / checkpoint).read_bytes() == original
 
 
 def test_missing_files_are_one_line(run):

@@ -60,13 +60,25 @@ def test_file_of_a_checkpoint(run, save_model, tmp_path, capsys):
     assert {result['pred_label'] >= 0 for result in expected} == {True, False}
 
 
-def test_a_file_that_differs_is_not_kept(run, save_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize('old', ['the good file of before', None])
+def test_a_file_that_differs_is_not_kept(old, run, save_model, tmp_path, monkeypatch):
+    def fail(*args):
+        raise ValueError('onnxruntime has no such kernel')
+
     monkeypatch.setattr(export_onnx, 'write_onnx', lambda model, shape, path, about: path.touch())
-    monkeypatch.setattr(export_onnx, 'largest_difference', lambda *args: float('nan'))
     args = (recipe('hslr'), save_model(recipe('hslr')), '--out', 'model.onnx', '--num-images', 0)
-    status, output = run(main, *args, '--shape', 32, 32, *options(SMALL))
-    assert status != 0 and 'at most 0.0001, but got nan; the file is not kept' in output
-    assert not (tmp_path / 'model.onnx').exists()
+    if old:
+        (tmp_path / 'model.onnx').write_text(old)
+    before = sorted(tmp_path.iterdir())
+    for compare, message in (
+        (lambda *args: float('nan'), 'at most 0.0001, but got nan; the file is not kept'),
+        (fail, 'onnxruntime has no such kernel'),
+    ):
+        monkeypatch.setattr(export_onnx, 'largest_difference', compare)
+        status, output = run(main, *args, '--shape', 32, 32, *options(SMALL))
+        assert status != 0 and message in output
+        assert sorted(tmp_path.iterdir()) == before
+        assert not old or (tmp_path / 'model.onnx').read_text() == old
 
 
 def test_missing_packages_are_one_line(run, monkeypatch):

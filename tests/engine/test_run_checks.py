@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmpretrain.models import AverageClsScoreTTA
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
@@ -17,6 +18,7 @@ from frlr_mm.engine.run_checks import (
     TrainingChecksHook,
     find_num_outputs,
 )
+from tests.models.heads.test_sharded_linear_cls_head import as_rank
 
 HEAD = dict(type='LinearClsHead', num_classes=5)
 
@@ -142,6 +144,35 @@ def test_checkpoints_of_another_model(changes, message):
     state = state_of(model, **changes)
     with pytest.raises(CheckpointMisfitError, match=message):
         CheckpointFitHook().after_load_checkpoint(SimpleNamespace(model=model), state)
+
+
+def with_views(num_classes):
+    model = make_model(**HEAD | dict(num_classes=num_classes))
+    model.neck = nn.Linear(8, 8)  # so that the classifier is less than half of the keys
+    model.test_step = None  # which BaseTTAModel asks for
+    return AverageClsScoreTTA(module=model)
+
+
+def test_checkpoint_of_another_classifier_with_views():
+    hook, tta = CheckpointFitHook(), with_views(num_classes=5)
+    state = tta.module.state_dict()
+    hook.after_load_checkpoint(SimpleNamespace(model=tta), state)
+    runner = SimpleNamespace(model=with_views(num_classes=6))
+    with pytest.raises(CheckpointMisfitError, match=r'2 of its 6 .*: head.fc.weight has shape'):
+        hook.after_load_checkpoint(runner, state)
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_checkpoint_of_a_sharded_classifier_has_all_classes(rank):
+    hook, runner = CheckpointFitHook(), SimpleNamespace(model=nn.Module())
+    runner.model.head = nn.Module()
+    runner.model.head.fc = as_rank(rank, 2, num_classes=7)
+    whole, share = (
+        {'head.fc.weight': torch.zeros(n, 3), 'head.fc.bias': torch.zeros(n)} for n in (7, 4)
+    )
+    hook.after_load_checkpoint(runner, whole)
+    with pytest.raises(CheckpointMisfitError, match=r'2 of its 2 .* \(4, 3\) .* and \(7, 3\)'):
+        hook.after_load_checkpoint(runner, share)
 
 
 def test_error_is_left_for_the_launcher(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import pytest
+
 from tests.support.deepfashion_layout import make_labels, write_coarse
 
 from .conftest import ROOT, options
@@ -24,8 +26,25 @@ def test_counts_labels(run_tool, tmp_path):
     assert f'{share:.4f} of all known labels' in output
 
 
-def test_missing_data_is_one_line(run_tool, tmp_path):
-    status, output = run_tool('analysis/label_frequency.py', CONFIG)
+@pytest.mark.parametrize('config', [CONFIG, f'frlr_mm::attributes/{CONFIG.name}'])
+def test_missing_data_is_one_line(run_tool, config):
+    status, output = run_tool('analysis/label_frequency.py', config)
     assert status == 1
     assert 'label_frequency.py: error: DeepFashionAttribute expected the folder' in output
     assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (('none.py',), 'config not found: none.py'),
+        ((CONFIG, '--cfg-options', 'foo'), "--cfg-options: expected KEY=VALUE, but got 'foo'"),
+        (
+            (CONFIG, '--cfg-options', 'train_dataloder.num_workers=0'),
+            "no field 'train_dataloder'; did you mean 'train_dataloader'?",
+        ),
+    ],
+)
+def test_bad_argument_is_one_line(run_tool, args, message):
+    status, output = run_tool('analysis/label_frequency.py', *args)
+    assert status and message in output and 'Traceback' not in output

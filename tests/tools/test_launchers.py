@@ -6,6 +6,9 @@ import sys
 import uuid
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain import get_model
 
 from tests.support.processes import free_port, kill_marked, run_script
 
@@ -82,6 +85,17 @@ def test_two_cpu_processes_resume_and_test(launch, run_tool, tmp_path):
     assert len(top1[0]) == 1 and top1[0] == top1[1]
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert f'{metrics["accuracy/top1"]:.4f}' == top1[0][0]
+
+
+def test_two_processes_test_a_sharded_checkpoint(tmp_path):
+    config = GLYPHS.with_name('resnet18_2xb64-hslr-sharded_glyphs.py')
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(SMALL_GLYPHS))
+    torch.save(dict(state_dict=get_model(cfg).state_dict()), tmp_path / 'model.pth')
+    test = (ROOT / 'tools/test.py', config, 'model.pth', '--launcher', 'pytorch')
+    results = run_script((*test, *options(SMALL_GLYPHS)), tmp_path, 2, PYTHONPATH=ROOT)
+    assert [status for status, _ in results] == [0, 0], results[0][1][-3000:]
+    assert re.search(r'Epoch\(test\).*accuracy/top1: ', results[0][1])
 
 
 @pytest.mark.parametrize(

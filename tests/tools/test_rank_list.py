@@ -108,6 +108,11 @@ def test_train_test_and_rank_list_of_image_files(run_tool, tmp_path):
     [
         ((GLYPHS, 'none.pth'), 'checkpoint not found: none.pth'),
         (('none.py', __file__), 'config not found: none.py'),
+        (
+            (f'frlr_mm::glyphs/{GLYPHS.name}s', __file__),
+            f'did you mean frlr_mm::glyphs/{GLYPHS.name}?',
+        ),
+        ((GLYPHS, __file__, '--cfg-options', 'foo'), "expected KEY=VALUE, but got 'foo'"),
         ((GLYPHS, 'none.pth', '--out', 'ranks.jpg'), '.png or .svg, but got ranks.jpg'),
         ((GLYPHS, 'none.pth', '--num-queries', '0'), '--num-queries to be at least 1, but got 0'),
     ],

@@ -14,16 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
-from mmpretrain import get_model
 
 from frlr_mm._checks import check_number
-from frlr_mm.engine.command_line import check_cfg_options, check_checkpoint
+from frlr_mm.commands._checkpoint import add_arguments, build_loader, load_config, load_model
 from frlr_mm.engine.files import replacing
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.functional import num_selected
@@ -43,21 +39,13 @@ class Pairs(NamedTuple):
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a config of single-label classification')
-    parser.add_argument('checkpoint', help='a checkpoint of it')
+    add_arguments(parser, config='a config of single-label classification')
     parser.add_argument('--out', type=Path, required=True, help='the figure: PNG and SVG')
     parser.add_argument('--csv', type=Path, help='a file for all pairs')
     parser.add_argument(
         '--ratio', type=float, help="the selected share of the classes (default: the loss's)"
     )
     parser.add_argument('--num-pairs', type=int, default=20, help='shown pairs (default: 20)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='KEY=VALUE, to override settings of the config',
-    )
     args = parser.parse_args()
     if args.num_pairs < 1:
         parser.error(f'expected --num-pairs to be at least 1, but got {args.num_pairs}')
@@ -155,16 +143,10 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         figure_files(args.out)
-        check_checkpoint(args.checkpoint)
-        if not Path(args.config).is_file():
-            raise FileNotFoundError(f'config not found: {args.config}')
-        cfg = Config.fromfile(args.config)
-        check_cfg_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = load_config(args)
         ratio = choose_ratio(cfg, args.ratio)
-        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-        model = get_model(cfg, pretrained=args.checkpoint, device=get_device()).eval()
-        loader = Runner.build_dataloader(cfg.test_dataloader)
+        model = load_model(cfg, args.checkpoint)
+        loader = build_loader(cfg, 'test')
         labels, picked, probabilities = select(model, loader, ratio)
 
     pairs = count_pairs(labels, picked, probabilities)

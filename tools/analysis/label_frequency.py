@@ -3,9 +3,9 @@
 import argparse
 
 import numpy as np
-from mmengine.config import Config, DictAction
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 
+from frlr_mm.commands._checkpoint import add_config, load_config
 from frlr_mm.datasets.label_counts import count_labels
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.reporting.tables import markdown_table
@@ -14,15 +14,12 @@ from frlr_mm.reporting.tables import markdown_table
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a recipe')
+    add_config(parser, config='a recipe')
     parser.add_argument(
         '--split',
         choices=('train', 'val', 'test'),
         default='train',
         help='whose dataloader to count',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='fields to override, as KEY=VALUE'
     )
     return parser.parse_args()
 
@@ -31,9 +28,7 @@ def main() -> None:
     """Count, print."""
     args = parse_args()
     with one_line_errors():
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        init_default_scope('mmpretrain')
+        cfg = load_config(args)
         dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
         classes = dataset.metainfo['classes']
         counts = count_labels(dataset, len(classes))

@@ -1,22 +1,16 @@
 """Draw queries with the ten gallery images that a checkpoint finds most similar."""
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mmengine.config import Config, DictAction
 from mmengine.dataset import BaseDataset
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
-from mmpretrain import get_model
 
-from frlr_mm.engine.command_line import check_cfg_options, check_checkpoint
+from frlr_mm.commands._checkpoint import add_arguments, build_loader, load
 from frlr_mm.engine.launch import one_line_errors
 from frlr_mm.evaluation.reid_metric import ReIDMetric, split_results
 from frlr_mm.evaluation.retrieval import Embeddings, rank_gallery
@@ -31,21 +25,13 @@ WRONG = dict(color='tab:red', linestyle='dashed', sign='✗')
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config of person re-identification')
-    parser.add_argument('checkpoint', help='a checkpoint of it')
+    add_arguments(parser, config='a config of person re-identification')
     parser.add_argument('--out', type=Path, required=True, help='the figure: PNG and SVG')
     parser.add_argument(
         '--num-queries',
         type=int,
         default=8,
         help='how many queries, evenly spaced over the set (default: 8)',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='KEY=VALUE, to override settings of the config',
     )
     args = parser.parse_args()
     if args.num_queries < 1:
@@ -113,15 +99,8 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         figure_files(args.out)
-        check_checkpoint(args.checkpoint)
-        if not os.path.isfile(args.config):
-            raise FileNotFoundError(f'config not found: {args.config}')
-        cfg = Config.fromfile(args.config)
-        check_cfg_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
-        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-        model = get_model(cfg, pretrained=args.checkpoint, device=get_device()).eval()
-        loader = Runner.build_dataloader(cfg.test_dataloader)
+        cfg, model = load(args)
+        loader = build_loader(cfg, 'test')
 
     results = extract(model, loader)
     query, gallery = split_results(results)

@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..._checks import check_number
+from ..heads import ShardedLinearClsHead
 
 # Heads whose prediction is the softmax of what they return, or of its sum.
 _PREDICT_BY_SOFTMAX = (ClsHead.predict, ConformerHead.predict)
@@ -24,7 +25,8 @@ class LogisticClassifier(ImageClassifier):
     scores throughout. ``mode='tensor'`` still returns logits.
 
     Heads that do not predict by a softmax, those of several labels and
-    :class:`~frlr_mm.models.BNNeckHead`, predict as ever.
+    :class:`~frlr_mm.models.BNNeckHead`, predict as ever; so does
+    :class:`~frlr_mm.models.ShardedLinearClsHead` on several processes.
 
     Args:
         *args: As for ``ImageClassifier``.
@@ -105,7 +107,11 @@ class LogisticClassifier(ImageClassifier):
 
 def predicts_by_softmax(head: nn.Module | None) -> bool:
     """Tell whether a head predicts one class, by the softmax of its logits."""
-    return getattr(type(head), 'predict', None) in _PREDICT_BY_SOFTMAX
+    predict = getattr(type(head), 'predict', None)
+    if isinstance(head, ShardedLinearClsHead) and predict is ShardedLinearClsHead.predict:
+        # Of several processes, none has the logits of all classes.
+        return head.fc.shard.world_size == 1
+    return predict in _PREDICT_BY_SOFTMAX
 
 
 def sum_of_branches(cls_score: Tensor | tuple[Tensor, ...]) -> Tensor:

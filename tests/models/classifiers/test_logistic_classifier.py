@@ -12,7 +12,9 @@ from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
+from frlr_mm.functional import ClassShard
 from frlr_mm.models import LogisticClassifier
+from frlr_mm.models.classifiers.logistic_classifier import predicts_by_softmax
 
 C, D = 7, 8
 LINEAR = dict(in_channels=D, num_classes=C)
@@ -34,6 +36,8 @@ HEADS = {
     ),
     'levit': (dict(type='LeViTClsHead', distillation=True, **LINEAR), lambda x: (x,)),
     'fused': (dict(type='FusedLinearClsHead', **LINEAR, **OURS), lambda x: (x,)),
+    # On one process.
+    'sharded': (dict(type='ShardedLinearClsHead', **LINEAR, **OURS), lambda x: (x,)),
 }
 
 
@@ -71,6 +75,14 @@ def test_scores_are_sigmoids_and_the_rest_is_that_of_the_stock_classifier(name):
         assert torch.equal(sample.pred_label, other.pred_label)
         assert torch.equal(sample.pred_score.argsort(), other.pred_score.argsort())
     assert type(ours(x, mode='tensor')) is type(stock(x, mode='tensor'))
+
+
+def test_head_of_several_processes_predicts_by_itself():
+    """None of them has the logits of all classes; tests/engine tests what it predicts."""
+    head = build(HEADS['sharded'][0], reject_below=0.5).head
+    assert predicts_by_softmax(head)
+    head.fc.shard = ClassShard(C, 0, 2)
+    assert not predicts_by_softmax(head)
 
 
 def test_predicts_into_the_samples_it_gets():

@@ -73,6 +73,7 @@ def test_figure_of_a_checkpoint(run_tool, tmp_path):
     ('more', 'message'),
     [
         (('--ratio', 2), '`ratio` to be in (0, 1], but got 2'),
+        (('--cfg-options', 'foo'), "--cfg-options: expected KEY=VALUE, but got 'foo'"),
         (
             ('--cfg-options', 'model.head.loss.type=X', 'model.head.loss.ratio=None'),
             'X has no ratio',
@@ -82,7 +83,7 @@ def test_figure_of_a_checkpoint(run_tool, tmp_path):
 )
 def test_wrong_arguments_are_one_line(run_tool, tmp_path, more, message):
     (tmp_path / 'model.pth').touch()
-    status, output = run_tool(
-        'analysis/confusions.py', GLYPHS, 'model.pth', '--out', 'pairs.png', *more
-    )
-    assert status != 0 and message in output and 'Traceback' not in output
+    for config in (GLYPHS, f'frlr_mm::glyphs/{GLYPHS.name}'):
+        args = (config, 'model.pth', '--out', 'pairs.png')
+        status, output = run_tool('analysis/confusions.py', *args, *more)
+        assert status != 0 and message in output and 'Traceback' not in output
