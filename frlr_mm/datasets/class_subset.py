@@ -1,9 +1,9 @@
 """A part of the classes of a data set; the others are left out or unknown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS
 
 from .._checks import check_choice, check_int
@@ -60,15 +60,25 @@ class ClassSubset:
         if others == 'unknown':
             order += [i for i, label in enumerate(labels) if label not in numbers]
         dataset.get_subset_(order)
-        # First, so that whatever packs the label finds the new one.
-        dataset.pipeline.transforms.insert(0, _Renumber(numbers))
         self._numbers = numbers
+        self.pipeline = dataset.pipeline
         self._metainfo = dict(dataset.metainfo, classes=tuple(kept))
 
     @property
     def metainfo(self) -> dict:
         """The meta information of the data set, with the classes that are kept."""
         return dict(self._metainfo)
+
+    @property
+    def pipeline(self) -> Callable:
+        """What an image with its new label goes through; ``SwitchRecipeHook`` sets another."""
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Callable) -> None:
+        self._pipeline = pipeline
+        # First, so that whatever packs the label finds the new one.
+        self.dataset.pipeline = Compose([_Renumber(self._numbers), pipeline])
 
     @property
     def CLASSES(self) -> tuple[str, ...]:  # noqa: N802 (as mmpretrain's data sets)

@@ -1,10 +1,11 @@
 """Fashion Product Images (small): clothing attributes from a table of products."""
 
 import csv
+import io
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import MultiLabelDataset
 
 from .._checks import check_int
-from ._files import list_images
+from ._files import decode_line, list_images, open_text
 
 SPLITS = ('train', 'val', 'test')
 COLUMNS = ('masterCategory', 'subCategory', 'articleType', 'baseColour', 'usage')
@@ -112,24 +113,16 @@ class FashionProducts(MultiLabelDataset):
         if not path.is_file():
             raise FileNotFoundError(f'FashionProducts expected the file {path}')
         products: dict[str, Product] = {}
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            reader = csv.reader(file)
-            try:
-                header = next(reader, [])
-                self._check_header(path, header)
-                for row in reader:
-                    if not row:
-                        continue
-                    product = _read_row(path, reader.line_num, header, row)
-                    if product['id'] in products:
-                        raise ValueError(
-                            f'{path}:{reader.line_num}: the product {product["id"]} is there twice'
-                        )
-                    products[product['id']] = product
-            except (UnicodeDecodeError, csv.Error) as error:
-                raise ValueError(
-                    f'{path}:{reader.line_num + 1}: expected a table in UTF-8, but got {error}'
-                ) from error
+        rows = _read_rows(path)
+        _, header = next(rows, (1, []))
+        self._check_header(path, header)
+        for number, row in rows:
+            if not row:
+                continue
+            product = _read_row(path, number, header, row)
+            if product['id'] in products:
+                raise ValueError(f'{path}:{number}: the product {product["id"]} is there twice')
+            products[product['id']] = product
         found = [product for product in products.values() if product['id'] in images]
         num_without = len(products) - len(found)
         if not found:
@@ -200,6 +193,30 @@ def product_split(product_id: str) -> str:
     """
     place = zlib.crc32(product_id.encode()) % 10
     return 'train' if place < 7 else 'val' if place < 8 else 'test'
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            # A carriage return alone ends a line as well.
+            yield from io.StringIO(decode_line(path, number, line), newline='')
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows, each with the number of its first line."""
+    reader = csv.reader(_read_lines(path), strict=True)
+    while True:
+        # The first line, since a quote that is left open shows up lines later.
+        number = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f'{path}:{number}: expected a row of CSV, its quotes closed, but got: {error}'
+            ) from error
+        yield number, row
 
 
 def _read_row(path: Path, number: int, header: list[str], row: list[str]) -> Product:

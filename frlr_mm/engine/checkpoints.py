@@ -68,7 +68,9 @@ def find_damage(path: str | Path) -> str | None:
 def find_latest_whole_checkpoint(work_dir: str) -> str | None:
     """Return the whole checkpoint of a run that is furthest in training; warn of damaged ones.
 
-    Looked for in ``work_dir`` and in the folder of the file that its ``last_checkpoint`` names.
+    Looked for in ``work_dir`` and in the folder of the file that its ``last_checkpoint`` names. A
+    warning names that file where it is whole and behind the one returned, which may be of an older
+    run in the same folder.
 
     Args:
         work_dir (str): The folder of the run.
@@ -76,18 +78,22 @@ def find_latest_whole_checkpoint(work_dir: str) -> str | None:
     Returns:
         str, optional: None where there is none.
     """
-    iterations = {
-        path: read_meta(path).get(
-            'iter', math.inf
-        )  # a cut-off file does not say; look at it first
-        for path in _list_checkpoints(Path(work_dir))
+    named = _read_last_checkpoint(Path(work_dir))
+    progress = {
+        path: _progress(path)
+        for path in _list_checkpoints(Path(work_dir), named)
         if path.is_file()
     }
-    # The number in the name decides between two that say the same.
-    order = sorted(iterations, key=lambda path: (iterations[path], _number(path)), reverse=True)
-    for path in order:
+    for path in sorted(progress, key=progress.__getitem__, reverse=True):
         damage = find_damage(path)
         if damage is None:
+            if named and _progress(named) < progress[path] and find_damage(named) is None:
+                print_log(
+                    f'{path} is resumed from, but last_checkpoint names {named}, which is behind '
+                    'it: if an older run wrote the former, name the latter by --resume',
+                    'current',
+                    level=logging.WARNING,
+                )
             return str(path)
         print_log(
             f'{path} is {damage}: it is not resumed from, an older one is',
@@ -97,18 +103,31 @@ def find_latest_whole_checkpoint(work_dir: str) -> str | None:
     return None
 
 
-def _number(path: Path) -> int:
-    return int(re.sub(r'\D', '', path.stem) or 0)
+def _progress(path: Path) -> tuple:
+    """Return what orders checkpoints by how far they are in training."""
+    meta = read_meta(path)
+    return (
+        meta.get('iter', math.inf),  # a cut-off file does not say; look at it first
+        meta.get('epoch', 0),  # differs between the last iteration and the end of an epoch
+        path.name == INTERRUPTED,  # holds what the validation after epoch_N.pth changed
+        int(re.sub(r'\D', '', path.stem) or 0),
+    )
 
 
-def _list_checkpoints(work_dir: Path) -> set[Path]:
+def _read_last_checkpoint(work_dir: Path) -> Path | None:
+    """Return the file that ``last_checkpoint`` names, where it is there."""
+    try:
+        named = (work_dir / 'last_checkpoint').read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    # Of a text that was cut off, only the name of a folder may be left.
+    return Path(named) if named.endswith('.pth') and os.path.isfile(named) else None
+
+
+def _list_checkpoints(work_dir: Path, named: Path | None) -> set[Path]:
     folders = [work_dir]
     found = set()
-    try:
-        named = Path((work_dir / 'last_checkpoint').read_text().strip())
-    except (OSError, UnicodeDecodeError):
-        named = None
-    if named is not None and named.parent.is_dir() and not named.parent.samefile(work_dir):
+    if named is not None and not named.parent.samefile(work_dir):
         folders.append(named.parent)
         found.add(named)  # with a name of the user's own, perhaps
     for folder in folders:

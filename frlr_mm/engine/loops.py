@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader
 
 # What the message hub, and with it each checkpoint, keeps of the set-up of a run.
 _BATCHES, _IMAGES = 'batches_per_epoch', 'images_per_batch'
+# How many more batches of the data are gone than iterations, of a run by iterations.
+_AHEAD = 'batches_ahead'
 
 
 def seed_generators(*entropy: int) -> None:
@@ -228,18 +230,25 @@ class SeededIterTrainLoop(IterBasedTrainLoop):
         hub, images = self.runner.message_hub, _images_per_batch(self.dataloader)
         before = hub.get_info(_IMAGES) if _IMAGES in hub.runtime_info else images
         batches: Any = self.dataloader_iterator  # type: ignore[has-type]
-        num_empty = 0
+        # A checkpoint of a version that did not keep it has none.
+        ahead = hub.get_info(_AHEAD) if self._iter and _AHEAD in hub.runtime_info else 0
         if self._iter and before != images:
-            seen = round(self._iter * before / images)
+            seen = round((self._iter + ahead) * before / images)
+            ahead = seen - self._iter
             print_log(
                 f'The checkpoint is of {before} images per iteration, now it is {images}: '
                 f'iteration {self._iter + 1} goes on after {seen} batches of the data',
                 'current',
                 logging.WARNING,
             )
-            for _ in range(seen):
+        num_empty = 0
+        if ahead:
+            for i in range(self._iter + ahead):
+                # As each was when it was trained on: data that begin anew draw seeds of workers.
+                seed_generators(self.runner.seed, max(i - ahead, 0))
                 next(batches)
             num_empty = self._iter  # mmengine skips as many batches as iterations
         hub.update_info(_IMAGES, images)
+        hub.update_info(_AHEAD, ahead)
         self.dataloader_iterator = _SeededBatches(batches, self.runner, num_empty=num_empty)
         return super().run()

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, Compose, RepeatDataset
 from mmengine.registry import DATASETS
+from mmpretrain.engine.hooks import SwitchRecipeHook
 
 from frlr_mm.datasets import ClassSubset
 from frlr_mm.datasets.label_counts import count_labels
@@ -57,6 +59,25 @@ def test_pipeline_stands_where_inferencers_look_for_it():
     assert read(DATASETS.build(cfg)) == [(1, 0), (3, 1), (4, 0)]
     with pytest.raises(ValueError, match='`pipeline` to be None'):
         ClassSubset(FourClasses(pipeline=PACK), 2, pipeline=PACK)
+
+
+@pytest.mark.parametrize('is_wrapped', [False, True])
+def test_labels_stay_new_when_the_pipeline_is_switched(is_wrapped):
+    cfg = dict(
+        type='ClassSubset', dataset=dict(type='FourClasses', pipeline=PACK), classes=('dog', 'ant')
+    )
+    dataset = RepeatDataset(cfg, 1) if is_wrapped else DATASETS.build(cfg)
+    subset = dataset.dataset if is_wrapped else dataset
+    before = read(subset)
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset, _iterator=None))
+    for _ in range(2):
+        pipeline = Compose(PACK)
+        SwitchRecipeHook._switch_train_pipeline(SimpleNamespace(train_loop=loop), pipeline)
+        assert subset.pipeline is pipeline
+        assert read(subset) == before
+    # As mmpretrain's browse_dataset.py does.
+    subset.pipeline = Compose(subset.pipeline.transforms)
+    assert read(subset) == before
 
 
 def test_glyphs_beyond_the_known_ones_are_unknown(tmp_path):

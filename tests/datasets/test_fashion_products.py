@@ -90,9 +90,10 @@ def test_products_without_an_image_are_left_out_and_counted(root, monkeypatch):
     assert texts[0].endswith('2 of 40 products have no image and are left out')
 
 
-def test_byte_order_mark_and_line_ends_of_windows(root):
+@pytest.mark.parametrize('end', [b'\r\n', b'\r'])
+def test_byte_order_mark_and_other_line_ends(root, end):
     path = root / 'styles.csv'
-    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n'))
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', end))
     assert FashionProducts(str(root), 'train').metainfo['classes'] == CLASSES
 
 
@@ -132,8 +133,26 @@ def test_errors_name_file_and_line(root, lines, match):
 
 
 def test_other_encodings_are_refused(root):
-    (root / 'styles.csv').write_bytes(f'{HEADER}\n{row(1000, "Blé", "")}\n'.encode('latin-1'))
-    with pytest.raises(ValueError, match=r'styles.csv:\d+: expected a table in UTF-8'):
+    lines = [HEADER, *(row(1000 + i, 'Blé' if i == 298 else 'Blue', '') for i in range(400))]
+    (root / 'styles.csv').write_bytes('\n'.join(lines).encode('latin-1'))
+    with pytest.raises(ValueError, match=r"styles.csv:300: expected UTF-8, but got b'1298,"):
+        FashionProducts(str(root), 'train')
+
+
+@pytest.mark.parametrize(
+    ('name', 'match'),
+    [
+        ('"Shirt', ':300: expected a row of CSV, its quotes closed, but got: unexpected end'),
+        ('"Shirt" blue', ':300: .* but got: .* expected after'),
+        ('x' * 140_000, ':300: .* but got: field larger than field limit'),
+        ('"Two\nlines"', ':403: expected 10 columns, but got 2'),  # the last row, which is short
+    ],
+)
+def test_line_of_open_quotes_and_long_cells(root, name, match):
+    start = row(1000, 'Blue', '').partition(',')[2].partition('"')[0]
+    rows = [f'{1000 + i},{start}{name if i == 298 else "Shirt"}' for i in range(400)]
+    (root / 'styles.csv').write_text('\n'.join([HEADER, *rows, '1400,Men']))
+    with pytest.raises(ValueError, match=rf'styles.csv{match}'):
         FashionProducts(str(root), 'train')
 
 

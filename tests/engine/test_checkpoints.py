@@ -16,8 +16,9 @@ from frlr_mm.engine.checkpoints import (
 from tests.support.processes import run_ranks
 
 
-def save(path, iteration=1):
-    torch.save(dict(weight=torch.arange(1000.0), meta=dict(iter=iteration)), path)
+def save(path, iteration=1, epoch=0):
+    meta = dict(iter=iteration, epoch=epoch)
+    torch.save(dict(weight=torch.arange(1000.0), meta=meta), path)
     return path
 
 
@@ -101,6 +102,47 @@ def test_checkpoints_of_another_folder(tmp_path):
     assert find_latest_whole_checkpoint(str(work_dir)) == str(other / 'epoch_3.pth')
     (work_dir / 'last_checkpoint').write_text(str(tmp_path / 'gone' / 'epoch_9.pth'))
     assert find_latest_whole_checkpoint(str(work_dir)) == str(work_dir / 'epoch_1.pth')
+
+
+def test_interrupted_at_the_iteration_of_another(tmp_path):
+    """In the validation it is ahead, before the end of the epoch it is not."""
+    for name in ('iter_20.pth', 'interrupted.pth'):
+        save(tmp_path / name, 20, epoch=1)
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / 'interrupted.pth')
+    save(tmp_path / 'epoch_2.pth', 20, epoch=2)
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+    save(tmp_path / 'interrupted.pth', 20, epoch=2)
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(tmp_path / 'interrupted.pth')
+
+
+@pytest.mark.parametrize('text', ['', '\n', '{other}', '{other}/epo', '{other}/gone.pth', '\0'])
+def test_last_checkpoint_that_names_no_file(tmp_path, monkeypatch, text):
+    """No other folder is looked in, neither the current one nor one that is part of the name."""
+    work_dir, other = tmp_path / 'run', tmp_path / 'other'
+    work_dir.mkdir(), other.mkdir()
+    save(work_dir / 'epoch_1.pth', 10)
+    save(other / 'epoch_9.pth', 90)
+    monkeypatch.chdir(other)
+    (work_dir / 'last_checkpoint').write_text(text.format(other=other))
+    assert find_latest_whole_checkpoint(str(work_dir)) == str(work_dir / 'epoch_1.pth')
+
+
+def test_older_run_in_the_same_folder(tmp_path, monkeypatch):
+    texts = []
+    log = 'frlr_mm.engine.checkpoints.print_log'
+    monkeypatch.setattr(log, lambda text, *_, **kwargs: texts.append(text))
+    old, new = save(tmp_path / 'epoch_10.pth', 100, 10), save(tmp_path / 'epoch_3.pth', 30, 3)
+    (tmp_path / 'last_checkpoint').write_text(str(old))
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(old) and not texts
+    (tmp_path / 'last_checkpoint').write_text(str(new))
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(old)
+    (text,) = texts
+    assert text.startswith(f'{old} is resumed from, but last_checkpoint names {new}, which')
+    # One that cannot be resumed is no reason to warn.
+    data = bytearray(new.read_bytes())
+    data[len(data) // 2] ^= 1
+    new.write_bytes(data)
+    assert find_latest_whole_checkpoint(str(tmp_path)) == str(old) and len(texts) == 1
 
 
 @pytest.mark.parametrize(

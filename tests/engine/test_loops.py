@@ -209,6 +209,34 @@ def test_iterations_go_on_after_as_many_images(whole, tmp_path, batch_size):
         assert mine['lr'] == pytest.approx(other['lr']) and mine['ratio'] == other['ratio']
 
 
+@pytest.mark.parametrize('batch_size', [2, 10])
+def test_iterations_resumed_again_go_on_after_as_many_images(tmp_path, batch_size):
+    size = dict(batch_size=batch_size, by_epoch=False)
+    train(tmp_path / 'a', stop_at=20, by_epoch=False)
+    straight = resume(tmp_path / 'b', tmp_path / 'a/interrupted.pth', **size)
+    resume(tmp_path / 'c', tmp_path / 'a/interrupted.pth', stop_at=30, **size)
+    checkpoint = tmp_path / 'c/interrupted.pth'
+    assert resume(tmp_path / 'd', checkpoint, **size) == straight[10:]
+    # And back to the first size: 20 batches of 5 images and 10 of the other are gone.
+    back = resume(tmp_path / 'e', checkpoint, by_epoch=False)
+    whole = train(tmp_path / 'f', by_epoch=False)
+    assert back[0]['images'] == whole[20 + 10 * batch_size // 5]['images']
+
+
+def test_iterations_of_a_checkpoint_that_does_not_say_how_far_the_data_are(tmp_path):
+    train(tmp_path / 'a', stop_at=20, by_epoch=False)
+    checkpoint = load(tmp_path / 'a/interrupted.pth')
+    checkpoint['message_hub']['runtime_info'].pop('batches_ahead', None)
+    torch.save(checkpoint, tmp_path / 'old.pth')
+    for size in (5, 10):
+        kwargs = dict(by_epoch=False, batch_size=size)
+        rows = [
+            resume(tmp_path / f'{path.stem}{size}', path, **kwargs)
+            for path in (tmp_path / 'a/interrupted.pth', tmp_path / 'old.pth')
+        ]
+        assert rows[0] == rows[1]
+
+
 def resume_on_a_rank(rank, world_size):
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
     rows = resume('.', 'epoch_3.pth', cfg=Config(dict(model_wrapper_cfg=wrapper)))

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from frlr_mm._checks import check_number
 from frlr_mm.engine.checkpoints import INTERRUPTED
+from frlr_mm.engine.files import replacing
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -108,8 +109,8 @@ class PreemptionHook(Hook):
         meta = dict(epoch=runner.epoch, iter=iteration)
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
         if is_main_process():
-            path = Path(runner.work_dir, INTERRUPTED)
-            Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+            with replacing(Path(runner.work_dir, 'last_checkpoint')) as partial:
+                partial.write_text(str(Path(runner.work_dir, INTERRUPTED)))
         if self._group is not None:
             dist.barrier(self._group)  # a launcher kills the others once the first has ended
         self.after_train(runner)
