@@ -73,6 +73,7 @@ def train(work_dir, stop_in=None, load_from=None):
         ],
         default_hooks=dict(preemption=dict(type='PreemptionHook')),
         randomness=dict(seed=0),
+        default_scope='mmpretrain',
         experiment_name=uuid.uuid4().hex,
         resume=load_from is not None,
         load_from=load_from,
