@@ -54,7 +54,8 @@ class LogisticClassifier(ImageClassifier):
             if not predicts_by_softmax(self.head):
                 raise ValueError(
                     'Expected `reject_below` to be None with a head that does not predict one '
-                    f'class per image, {type(self.head).__name__}, but got {reject_below}'
+                    f'class per image from all logits, {type(self.head).__name__}, but got '
+                    f'{reject_below}'
                 )
         self.reject_below = reject_below
 
