@@ -166,8 +166,8 @@ def _attribute_ablations() -> Iterator[Run]:
     for loss, focus in ('lr', {}), ('hslr', dict(ratio=0.6)), ('sslr', dict(gamma=0.1)):
         settings = BASE | focus
         yield Run('attributes', loss, 'val', 0, settings)
+        settings = settings | dict(weight_decay=1e-3)
         for seed in SEEDS[:3]:
-            settings = settings | dict(weight_decay=1e-3)
             yield Run('attributes', loss, 'val', seed, settings)
             for balance in 0.25, 0.5:
                 yield Run('attributes', loss, 'val', seed, settings | dict(balance=balance))

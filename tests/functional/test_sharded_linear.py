@@ -1,7 +1,6 @@
 """Classes spread over processes: the loss and the gradients of one process on the joined batch."""
 
 import itertools
-from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -19,30 +18,9 @@ from frlr_mm.functional import (
     sharded_linear_topk,
 )
 from tests.support.processes import run_ranks
+from tests.support.sharded_cases import CHANNELS, Case, make
 
-CHANNELS = 6
 TOLERANCE = {'float64': 1e-6, 'float32': 1e-5, 'bfloat16': 2e-2}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A loss, and images of each process: as many as there are, or fewer."""
-
-    num_classes: int
-    k: int | None = None  # None is soft selection
-    gamma: float = 0.25
-    dtype: str = 'float64'
-    sizes: tuple[int, ...] = (2, 2, 2, 2)
-    ties: bool = False
-    labels: str = 'any'
-    options: dict = field(default_factory=dict, hash=False)
-
-    def __str__(self):
-        loss = f'ss-{self.gamma}' if self.k is None else f'hs-k{self.k}'
-        parts = (f'C{self.num_classes}', loss, self.dtype, *self.sizes)
-        flags = ('ties',) * self.ties + (self.labels,) * (self.labels != 'any')
-        options = tuple(f'{key}={value}' for key, value in self.options.items())
-        return '-'.join(map(str, parts + flags + options))
 
 
 def of_loss(num_classes, **kwargs):
@@ -91,39 +69,6 @@ def cases_of(world_size):
     is_odd = [case.ties or case.labels != 'any' or len(set(case.sizes)) > 1 for case in CASES]
     many = [case.num_classes == 10007 and case.dtype == 'float64' for case in CASES]
     return [case for case, *takes in zip(CASES, is_odd, many) if any(takes)]
-
-
-def make(case, world_size):
-    """Return features, weight, bias, label and the arguments of the joined batch."""
-    generator = torch.Generator().manual_seed(case.num_classes)
-    num_images = sum(case.sizes[:world_size])
-
-    def draw(*shape):
-        if case.ties:  # small integers, whose products are exact in any order
-            return torch.randint(-1, 2, shape, generator=generator).double()
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    dtype = getattr(torch, case.dtype)
-    x, w, b = draw(num_images, CHANNELS), draw(case.num_classes, CHANNELS), draw(case.num_classes)
-    label = torch.randint(case.num_classes, (num_images,), generator=generator)
-    if case.labels != 'any':
-        label.fill_(0 if case.labels == 'first' else case.num_classes - 1)
-    options = dict(case.options)
-    options.pop('ties', None)
-    for name, length in (
-        ('class_weight', case.num_classes),
-        ('pos_weight', case.num_classes),
-        ('sample_weight', num_images),
-    ):
-        if options.get(name):
-            options[name] = torch.rand(length, generator=generator, dtype=dtype) + 0.5
-    b = b if options.pop('bias', True) else None
-    if case.k is None:
-        options['gamma'] = case.gamma
-    else:
-        options['ratio'] = case.k / case.num_classes
-    tensors = [None if each is None else each.to(dtype) for each in (x, w, b)]
-    return *tensors, label, options
 
 
 def leaves(*tensors):
@@ -402,96 +347,3 @@ def test_fewer_classes_than_processes_are_refused(results):
         assert result['few classes'] == (
             f'Expected `num_classes` to be at least {w}, one for each process, but got {w - 1}'
         )
-
-
-def test_one_process_is_the_fused_loss():
-    x, w, b, label, _ = make(Case(7), 2)
-    shard = ClassShard.of_this_process(7)
-    assert (shard.start, shard.stop, shard.world_size) == (0, 7, 1)
-    for sharded, fused in (
-        (sharded_linear_ss_lr_loss, fused_linear_ss_lr_loss),
-        (sharded_linear_hs_lr_loss, fused_linear_hs_lr_loss),
-    ):
-        for options in (dict(), dict(reduction='sum'), dict(avg_factor=3)):
-            actual = sharded(x, w, b, label, shard, **options)
-            assert torch.equal(actual, fused(x, w, b, label, **options))
-    score, index = sharded_linear_topk(x, w, b, shard, k=2)
-    expected = (x @ w.t() + b).softmax(1).topk(2)
-    torch.testing.assert_close(score, expected.values)
-    assert torch.equal(index, expected.indices)
-
-
-@pytest.mark.parametrize('num_classes', [4, 7, 10007])
-@pytest.mark.parametrize('world_size', [1, 2, 3, 4])
-def test_shards_cover_the_classes_in_order(num_classes, world_size):
-    shards = [ClassShard(num_classes, rank, world_size) for rank in range(world_size)]
-    assert [i for s in shards for i in range(s.start, s.stop)] == list(range(num_classes))
-    assert max(s.size for s in shards) - min(s.size for s in shards) <= 1
-    assert max(s.size for s in shards) == shards[0].max_size
-
-
-@pytest.mark.parametrize(
-    ('change', 'error', 'match'),
-    [
-        (dict(shard=7), TypeError, 'Expected `shard` to be a ClassShard, but got 7'),
-        (
-            dict(weight=torch.zeros(6, CHANNELS)),
-            ValueError,
-            r'Expected `weight` to have shape \(7, 6\), the classes of rank 0 of 1, but got',
-        ),
-        (dict(bias=torch.zeros(6)), ValueError, r'Expected `bias` to have shape \(7,\)'),
-        (
-            dict(features=torch.zeros(CHANNELS)),
-            ValueError,
-            r'Expected `features` and `weight` to have shapes .*, but got \(6,\) and \(7, 6\)',
-        ),
-        (
-            dict(features=torch.zeros(4, CHANNELS, dtype=torch.int64)),
-            TypeError,
-            'Expected `features` to have a floating-point dtype',
-        ),
-        (
-            dict(label=torch.zeros(4, 7)),
-            ValueError,
-            'Expected `label` to hold class indices .*: a sharded classifier does not take dense',
-        ),
-        (dict(label=torch.full((4,), 7)), ValueError, r'class indices in \[0, 7\), but got 7'),
-        (dict(sample_weight=torch.ones(3)), ValueError, 'Expected `sample_weight` to have shape'),
-        (dict(class_weight=torch.ones(6)), ValueError, r'`class_weight` to have shape \(7,\)'),
-        (dict(gamma=-1.0), ValueError, 'Expected `gamma` to be in'),
-        (dict(chunk_budget=0), ValueError, 'Expected `chunk_budget` to be in'),
-        (dict(reduction='max'), ValueError, 'Expected `reduction` to be one of'),
-    ],
-)
-def test_wrong_arguments_are_refused(change, error, match):
-    x, w, b, label, _ = make(Case(7, dtype='float32'), 2)
-    arguments = dict(features=x, weight=w, bias=b, label=label, shard=ClassShard(7))
-    with pytest.raises(error, match=match):
-        sharded_linear_ss_lr_loss(**arguments | change)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'match'),
-    [
-        (dict(num_classes=0), 'Expected `num_classes` to be an int'),
-        (dict(num_classes=3, rank=2, world_size=2), r'Expected `rank` to be an int in \[0, 1\]'),
-        (dict(num_classes=3, world_size=0), 'Expected `world_size` to be an int'),
-        (dict(num_classes=3, world_size=4), 'Expected `num_classes` to be at least 4'),
-    ],
-)
-def test_wrong_shards_are_refused(arguments, match):
-    with pytest.raises(ValueError, match=match):
-        ClassShard(**arguments)
-
-
-@pytest.mark.parametrize('k', [0, 8])
-def test_topk_out_of_range_is_refused(k):
-    x, w, b, _, _ = make(Case(7), 2)
-    with pytest.raises(ValueError, match=r'Expected `k` to be an int in \[1, 7\]'):
-        sharded_linear_topk(x, w, b, ClassShard(7), k)
-
-
-def test_hs_ratio_is_checked():
-    x, w, b, label, _ = make(Case(7), 2)
-    with pytest.raises(ValueError, match=r'Expected `ratio` to be in \(0, 1\], but got 1.5'):
-        sharded_linear_hs_lr_loss(x, w, b, label, ClassShard(7), ratio=1.5)
