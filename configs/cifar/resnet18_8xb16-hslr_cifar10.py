@@ -11,12 +11,5 @@ custom_hooks = [
     dict(type='PriorBiasHook'),
     # From all classes to the hardest 3 over the first 80 % of training. 1 / C, the least there is,
     # would push down one class per image and step. Not tuned.
-    dict(
-        type='FocusAnnealingHook',
-        param='ratio',
-        start_value=1.0,
-        end_value=0.3,
-        schedule='cosine',
-        end=0.8,
-    ),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.3, end=0.8),
 ]

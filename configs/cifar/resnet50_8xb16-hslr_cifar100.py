@@ -11,12 +11,5 @@ custom_hooks = [
     dict(type='PriorBiasHook'),
     # From all classes to the hardest 10, as many as on ImageNet-1k, over the first 80 % of
     # training. Not tuned.
-    dict(
-        type='FocusAnnealingHook',
-        param='ratio',
-        start_value=1.0,
-        end_value=0.1,
-        schedule='cosine',
-        end=0.8,
-    ),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.1, end=0.8),
 ]

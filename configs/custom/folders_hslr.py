@@ -23,8 +23,7 @@ optim_wrapper = dict(optimizer=dict(lr=0.0125))
 param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=30, end=30)
 train_cfg = dict(max_epochs=30)
 
-annealing = dict(type='FocusAnnealingHook', param='ratio', schedule='cosine', end=0.8)
 custom_hooks = [
     dict(type='PriorBiasHook'),
-    dict(annealing, start_value=1.0, end_value=ratio),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=ratio, end=0.8),
 ]

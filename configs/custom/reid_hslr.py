@@ -14,8 +14,7 @@ train_dataloader = dict(dataset=dataset)
 val_dataloader = dict(dataset=dataset)
 test_dataloader = val_dataloader
 
-annealing = dict(type='FocusAnnealingHook', param='ratio', schedule='cosine', end=0.8)
 custom_hooks = [
     dict(type='PriorBiasHook'),
-    dict(annealing, start_value=1.0, end_value=ratio),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=ratio, end=0.8),
 ]

@@ -9,12 +9,5 @@ custom_hooks = [
     # The bias starts at the prior, the label frequencies of the training data.
     dict(type='PriorBiasHook'),
     # From all negatives to the hardest 1 % over the first 80 % of training.
-    dict(
-        type='FocusAnnealingHook',
-        param='ratio',
-        start_value=1.0,
-        end_value=0.01,
-        schedule='cosine',
-        end=0.8,
-    ),
+    dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=0.01, end=0.8),
 ]

@@ -293,12 +293,7 @@ def _convert_hooks(
     if loss == 'hslr' and not any(hook.get('param') == 'ratio' for hook in hooks):
         hooks.append(
             dict(
-                type='FocusAnnealingHook',
-                param='ratio',
-                start_value=1.0,
-                end_value=ratio,
-                schedule='cosine',
-                end=0.8,
+                type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=ratio, end=0.8
             )
         )
     plain['custom_hooks'] = hooks

@@ -135,7 +135,8 @@ def make_config(
     cfg.test_dataloader.dataset.others = 'unknown'
     for hook in cfg.get('custom_hooks', ()):
         if hook.type == 'FocusAnnealingHook':
-            hook.end_value = cfg.model.head.loss[hook.param]
+            # Exponential, as for the accuracy of the settings; the recipe may have another.
+            hook.update(end_value=cfg.model.head.loss[hook.param], schedule='exponential')
     if loss.endswith('-lr'):
         cfg.custom_imports.imports += [LastPhaseHook.__module__]
         param, value = PLAIN_LR[cfg.model.head.loss.type]

@@ -172,7 +172,7 @@ def make_hooks(family, loss, stock_hooks):
     if loss == 'hslr':
         focus = dict(type='FocusAnnealingHook', param='ratio', start_value=1.0)
         # Recipes with results keep what these were measured with.
-        shape = {} if 'glyphs' in family.name else dict(schedule='cosine')
+        shape = dict(schedule='exponential') if 'glyphs' in family.name else {}
         hooks.append(dict(focus, end_value=family.ratio, end=0.8, **shape))
     return hooks
 

@@ -12,10 +12,8 @@ HSLR = dict(type='HSLRLoss', alpha='sum', ratio=0.3)
 
 
 def annealing(end_value):
-    shape = dict(schedule='cosine', end=0.8)
-    return dict(
-        type='FocusAnnealingHook', param='ratio', start_value=1.0, end_value=end_value, **shape
-    )
+    focus = dict(type='FocusAnnealingHook', param='ratio', start_value=1.0)
+    return dict(focus, end_value=end_value, end=0.8)
 
 
 def make(loss=None, head=None, **fields):
@@ -67,7 +65,7 @@ def test_the_lines_that_changed():
         "+ model.head.loss = dict(type='HSLRLoss', alpha='sum', ratio=0.3)",
         "+ custom_hooks: dict(type='PriorBiasHook')",
         "+ custom_hooks: dict(type='FocusAnnealingHook', param='ratio', start_value=1.0, "
-        "end_value=0.3, schedule='cosine', end=0.8)",
+        'end_value=0.3, end=0.8)',
         "+ custom_imports.imports: 'frlr_mm'",
     ]
 
@@ -105,8 +103,7 @@ def test_flag_gives_the_recipe_of_the_repository(name, loss):
     assert found == ours.model.head.loss
     for hook in ours.get('custom_hooks', ()):
         if hook.type == 'FocusAnnealingHook' and 'glyphs' in name:
-            assert 'schedule' not in hook
-            hook.schedule = 'cosine'
+            assert hook.pop('schedule') == 'exponential'
     ours, converted = flatten(ours.to_dict()), flatten(converted.to_dict())
     assert bool(smoothing) == ('smooth' in str(base.model.head.loss).lower())
     changed = {key for key in ours.keys() | converted if ours.get(key) != converted.get(key)}

@@ -40,7 +40,7 @@ class FocusAnnealingHook(Hook):
         start_value (float): The value at ``begin``, in the range of the parameter.
         end_value (float): The value at ``end``, in the range of the parameter.
         schedule (str): 'linear', 'cosine' or 'exponential'; the last needs both values above 0.
-            Defaults to 'exponential'.
+            Defaults to 'cosine'.
         by_epoch (bool): Whether counts are epochs, else iterations. Defaults to True.
         begin (int | float): When the value starts to move: the number of epochs or iterations
             before it, >= 0, or a share of training in [0, 1). Defaults to 0.
@@ -65,7 +65,7 @@ class FocusAnnealingHook(Hook):
         param: str,
         start_value: float,
         end_value: float,
-        schedule: str = 'exponential',
+        schedule: str = 'cosine',
         by_epoch: bool = True,
         begin: int | float = 0,
         end: int | float | None = None,

@@ -113,8 +113,8 @@ def test_schedules(schedule, start, end, values):
     assert hook.get_value(-0.5) == start and hook.get_value(1.5) == end
 
 
-def exponential(progress):
-    return 0.01 ** min(max(progress, 0), 1)
+def cosine(progress):
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * min(max(progress, 0), 1))) / 2
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def exponential(progress):
 )
 def test_values_of_training_by_epochs(tmp_path, arguments, progress):
     runner = train(tmp_path, [FROM_1_TO_0_01 | arguments])
-    expected = [exponential(progress(i)) for i in range(4 * ITERS_PER_EPOCH)]
+    expected = [cosine(progress(i)) for i in range(4 * ITERS_PER_EPOCH)]
     assert runner.model.seen == pytest.approx(expected)
 
 
@@ -157,7 +157,7 @@ def test_values_of_training_by_epochs(tmp_path, arguments, progress):
 )
 def test_values_of_training_by_iterations(tmp_path, arguments, progress):
     runner = train(tmp_path, [FROM_1_TO_0_01 | arguments], max_iters=8)
-    assert runner.model.seen == pytest.approx([exponential(progress(i)) for i in range(8)])
+    assert runner.model.seen == pytest.approx([cosine(progress(i)) for i in range(8)])
 
 
 @pytest.mark.parametrize('max_epochs', [10, 20, 90, 100, 120, 200, 300])
@@ -194,7 +194,7 @@ def test_reaches_a_loss_that_replaces_the_first(tmp_path, first, convert_to_iter
     runner = train(tmp_path, hooks if first else hooks[::-1])
     assert runner.model.loss_module.alpha == 1.0
     progress = [i / 12 if convert_to_iter_based else i // 3 / 4 for i in range(12)]
-    assert runner.model.seen == pytest.approx([exponential(s) for s in progress])
+    assert runner.model.seen == pytest.approx([cosine(s) for s in progress])
     logged = runner.message_hub.get_scalar('train/ratio').data[0].tolist()
     assert logged == runner.model.seen[:: 1 if convert_to_iter_based else ITERS_PER_EPOCH]
 
@@ -283,7 +283,7 @@ def test_end_after_the_training_is_told(tmp_path):
 
 def test_with_ema(tmp_path):
     runner = train(tmp_path, [dict(type='EMAHook'), FROM_1_TO_0_01], max_epochs=2)
-    assert runner.model.seen == pytest.approx([exponential(i / 6) for i in range(6)])
+    assert runner.model.seen == pytest.approx([cosine(i / 6) for i in range(6)])
 
 
 def test_wrapped_model(tmp_path):
@@ -297,7 +297,7 @@ def test_wrapped_model(tmp_path):
     finally:
         dist.destroy_process_group()
     assert isinstance(runner.model, MMDistributedDataParallel)
-    assert model.seen == pytest.approx([exponential(i / 3) for i in range(3)])
+    assert model.seen == pytest.approx([cosine(i / 3) for i in range(3)])
 
 
 def test_all_losses_of_the_model_move(tmp_path):
@@ -307,7 +307,7 @@ def test_all_losses_of_the_model_move(tmp_path):
     )
     runner.train()
     hs_lr, ss_lr = runner.model.others
-    assert hs_lr.ratio == runner.model.loss_module.ratio == pytest.approx(exponential(2 / 3))
+    assert hs_lr.ratio == runner.model.loss_module.ratio == pytest.approx(cosine(2 / 3))
     assert not hasattr(ss_lr, 'ratio') and ss_lr.gamma == 0.25
 
 
@@ -353,14 +353,18 @@ def test_end_before_the_begin_of_another_kind(tmp_path, arguments):
         (ValueError, dict(end_value=0), r'`end_value`.*\(0, 1\].*0'),
         (ValueError, dict(end_value=math.nan), '`end_value`.*nan'),
         (TypeError, dict(start_value='sum'), "`start_value`.*'sum'"),
+        (ValueError, dict(param='gamma', start_value=-1.0), '`start_value`.*-1'),
+        # never leaves 0 by a factor
         (
             ValueError,
-            dict(param='gamma', start_value=-1.0, schedule='linear'),
-            '`start_value`.*-1',
+            dict(param='gamma', start_value=0.0, schedule='exponential'),
+            r'`start_value`.*\(0, inf\).*0',
         ),
-        # never leaves 0 by a factor
-        (ValueError, dict(param='gamma', start_value=0.0), r'`start_value`.*\(0, inf\).*0'),
-        (ValueError, dict(param='alpha', end_value=0.0), r'`end_value`.*\(0, inf\).*0'),
+        (
+            ValueError,
+            dict(param='alpha', end_value=0.0, schedule='exponential'),
+            r'`end_value`.*\(0, inf\).*0',
+        ),
         (ValueError, dict(begin=-1), '`begin`.*-1'),
         (TypeError, dict(begin=None), '`begin`.*None'),
         (ValueError, dict(begin=1.0), r'`begin`.*\[0, 1\).*share.*int.*got 1\.0'),

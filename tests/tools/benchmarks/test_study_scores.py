@@ -35,7 +35,8 @@ def test_configs(loss, tmp_path):
     assert ('PriorBiasHook' in hooks) == logistic
     assert ('LastPhaseHook' in hooks) == loss.endswith('-lr')
     if 'hslr' in loss:
-        assert hooks['FocusAnnealingHook'].end_value == 0.02
+        annealing = hooks['FocusAnnealingHook']
+        assert (annealing.end_value, annealing.schedule) == (0.02, 'exponential')
     parts = [
         cfg[f'{split}_dataloader'].dataset
         for split in ('train', 'val', 'test')
