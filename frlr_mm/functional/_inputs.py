@@ -122,13 +122,8 @@ def check_inputs(
         ValueError: If a shape, a label's value or ``reduction`` does not fit.
     """
     check_tensors(cls_score=cls_score, label=label)
-    if cls_score.dtype not in _FLOAT_DTYPES:
-        raise _wrong_float_dtype('cls_score', cls_score)
-    if cls_score.ndim != 2:
-        raise ValueError(
-            f'Expected `cls_score` to have shape (N, C), but got {tuple(cls_score.shape)}'
-        )
-    label = _check_label(label, *cls_score.shape)
+    check_score(cls_score)
+    label = check_label(label, *cls_score.shape)
     if weight is not None:
         check_factor('weight', weight, cls_score.shape[0], 'image')
     if terms.class_weight is not None:
@@ -162,7 +157,17 @@ def _wrong_float_dtype(name: str, tensor: Tensor) -> TypeError:
     )
 
 
-def _check_label(label: Tensor, num_images: int, num_classes: int) -> Tensor:
+def check_score(cls_score: Tensor) -> None:
+    """Raise unless logits have a floating-point dtype and shape (N, C)."""
+    check_float_dtypes(cls_score=cls_score)
+    if cls_score.ndim != 2:
+        raise ValueError(
+            f'Expected `cls_score` to have shape (N, C), but got {tuple(cls_score.shape)}'
+        )
+
+
+def check_label(label: Tensor, num_images: int, num_classes: int) -> Tensor:
+    """Check labels of N images, and return indices as int64 (N, 1), dense ones as they are."""
     if is_index_label(label):
         if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
             raise TypeError(

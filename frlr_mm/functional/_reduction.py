@@ -100,4 +100,6 @@ def reduce_loss(
         return loss
     if reduction == 'sum' or loss.shape[0] == 0:
         return loss.sum()
+    if isinstance(avg_factor, Tensor):
+        avg_factor = avg_factor.to(loss)  # a float64 one would make the loss float64
     return loss.mean() if avg_factor is None else loss.sum() / avg_factor

@@ -331,7 +331,10 @@ def _dense_rows(
             positive, negative = weigh_dense_label(label[rows], dtype, (scales[0], 1.0), terms)
             focus, each = _select_dense(x, negative, label[rows], scales[1], terms)
             p = torch.sigmoid(x, out=out)
-        loss[rows] = each.sum(1) + (positive * softplus(-x)).sum(1)
+        # (0 times -inf, of a class that is masked out, is not 0.)
+        of_positive = softplus(-x).mul_(positive).masked_fill_(positive == 0, 0)
+        loss[rows] = each.sum(1) + of_positive.sum(1)
+        del of_positive
         if grad is not None:
             slope = soft_slope(p, focus, each, terms.gamma)
             slope.sub_(positive.mul_((-x).sigmoid_()))

@@ -32,7 +32,12 @@ def num_selected(num_classes: int, ratio: float) -> int:
 
     Returns:
         int: k, in [1, C].
+
+    Raises:
+        ValueError: If ``ratio`` is out of range.
     """
+    if not 0 < ratio <= 1:
+        raise ValueError(f'Expected `ratio` to be in (0, 1], but got {ratio}')
     return max(1, math.floor(num_classes * ratio + _FLOOR_TOLERANCE))
 
 

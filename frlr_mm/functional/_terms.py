@@ -115,4 +115,6 @@ def plain_loss(
         value = loss.detach()
         chosen = least_and_ties(value, num_selected(x.shape[1], terms.ratio), row_k)
         loss = loss * is_selected(value, *chosen)
-    return (positive * softplus(-x) + loss).sum(1)
+    # (0 times -inf, of a class that is masked out, is not 0.)
+    of_positive = positive * softplus(-x.masked_fill(positive == 0, 0))
+    return (of_positive + loss).sum(1)

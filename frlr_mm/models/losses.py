@@ -17,7 +17,7 @@ from ..functional import (
     sharded_linear_ss_lr_loss,
     ss_lr_loss,
 )
-from ..functional._inputs import REDUCTIONS, Alpha, AvgFactor, Terms
+from ..functional._inputs import REDUCTIONS, Alpha, AvgFactor, Terms, check_tensors
 
 ClassFactor = float | Sequence[float] | None
 
@@ -64,9 +64,9 @@ class FocusRectifiedLoss(nn.Module):
         self.loss_weight = loss_weight
         self.class_weight = check_class_factor('class_weight', class_weight)
         self.pos_weight = check_class_factor('pos_weight', pos_weight)
-        # Tensors of the two, by number of classes and device, with what they were made of: made
-        # once, not at every step. They are not buffers, which a model that is built on the meta
-        # device would lose.
+        # Tensors of the two, by number of classes, device and dtype, with what they were made of:
+        # made once, not at every step. They are not buffers, which a model that is built on the
+        # meta device would lose.
         self._factors: dict[tuple, tuple[float | tuple, Tensor]] = {}
 
     def forward(
@@ -98,6 +98,7 @@ class FocusRectifiedLoss(nn.Module):
             TypeError: If a number is not one, or a dtype does not fit.
             ValueError: If a number, a shape, a reduction or, on the CPU, a label is out of range.
         """
+        check_tensors(cls_score=cls_score)
         arguments = self._arguments(cls_score, cls_score.shape[-1:], reduction_override)
         loss = self.function(cls_score, label, weight=weight, avg_factor=avg_factor, **arguments)
         return self.loss_weight * loss
@@ -172,11 +173,14 @@ class FocusRectifiedLoss(nn.Module):
     def _factor(
         self, name: str, factor: float | tuple, like: Tensor, num_classes: Sequence[int]
     ) -> Tensor:
-        key = (name, *num_classes, like.device)
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        key = (name, *num_classes, like.device, dtype)
         # (PosWeightHook sets another.)
         if key not in self._factors or self._factors[key][0] is not factor:
-            values = torch.tensor(factor, dtype=torch.float32, device=like.device)
+            values = torch.tensor(factor, dtype=dtype, device=like.device)
             values = values if values.ndim else values.repeat(*num_classes)
+            if type(values) is not Tensor:
+                return values  # made while something traces, without values
             self._factors[key] = factor, values
         return self._factors[key][1]
 

@@ -116,6 +116,35 @@ def test_dtype_and_extreme_logits(name, dtype, kind, scale, autocast, device):
     torch.testing.assert_close(grad.cpu().double(), expected_grad, rtol=rtol, atol=1e-7)
 
 
+def test_class_that_is_masked_out(name):
+    """By a logit of -inf, as an unknown entry or a negative: the term and its gradient are 0."""
+    loss, _, kwargs = LOSSES[name]
+    x = make_logits(2, 7).float()
+    index = torch.tensor([0, 6])
+    one_hot = torch.nn.functional.one_hot(index, 7)
+    x[:, 3] = -torch.inf
+    expected = loss_and_grad(loss, x, index, **kwargs)
+    assert expected[0].isfinite() and not expected[1][:, 3].any()
+    torch.testing.assert_close(loss_and_grad(loss, x, one_hot, **kwargs), expected)
+    torch.testing.assert_close(
+        (loss(x, one_hot, **kwargs), torch.func.grad(loss)(x, one_hot, **kwargs)), expected
+    )
+    x[:, 3] = 0.5
+    one_hot[:, 3] = -1
+    expected = loss_and_grad(loss, x, one_hot, **kwargs)
+    x[:, 3] = -torch.inf
+    torch.testing.assert_close(loss_and_grad(loss, x, one_hot, **kwargs), expected)
+
+
+def test_loss_keeps_its_dtype(name):
+    loss, _, kwargs = LOSSES[name]
+    x, label = make_logits(4, 7).float(), make_label('index', 4, 7)
+    avg_factor = torch.tensor(2.0, dtype=torch.float64)
+    value = loss(x, label, avg_factor=avg_factor, **kwargs)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(x, label, avg_factor=2, **kwargs))
+
+
 def test_gradient_lives_where_the_model_is_most_wrong(name):
     """At logits where log(p + 1e-7) has none in any dtype: 1 for a loss summed over classes."""
     loss, _, kwargs = LOSSES[name]

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from frlr_mm.functional import hs_lr_loss, ss_lr_loss
+from frlr_mm.functional import hs_lr_loss, num_selected, ss_lr_loss
 from tests.support.cases import LOSSES
 
 ANY_LOSS = pytest.mark.parametrize('name', LOSSES)
@@ -58,6 +58,12 @@ def test_alpha(name, error, value):
 def test_ratio(error, value):
     with pytest.raises(error, match=message('ratio', value)):
         hs_lr_loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), ratio=value)
+
+
+@pytest.mark.parametrize('value', [0, -1, 2.0, math.nan])
+def test_num_selected_of_a_wrong_ratio(value):
+    with pytest.raises(ValueError, match=rf'`ratio` to be in \(0, 1\], but got {value}'):
+        num_selected(100, value)
 
 
 def test_ratio_is_told_its_range():

@@ -150,6 +150,12 @@ def test_infinite_logits_and_nan(loss, dtype, device, calls):
     assert grad[4, 9].isnan() and grad[5, 5].isnan()
 
 
+def test_classes_that_are_masked_out(device, calls):
+    x, label = make_logits(3, 300).float(), make_label('unknown', 3, 300)
+    x[label <= 0] = -torch.inf
+    check(calls, ss_lr_loss, x, label, device)
+
+
 @pytest.mark.parametrize('loss', [ss_lr_loss, hs_lr_loss])
 def test_logits_of_any_layout(loss, device, calls):
     label = make_label('index', 6, 50)

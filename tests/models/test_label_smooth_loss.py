@@ -72,6 +72,29 @@ def test_targets_are_those_of_the_stock_loss():
         assert_close(ours.smooth_label(target), stock.smooth_label(target))
 
 
+def test_contract_of_the_loss_inside():
+    """Empty batches, columns of labels, other numbers of classes, and errors by name."""
+    module = make(loss=HSLR, label_smooth_val=0.1)
+    score = torch.randn(4, 6)
+    label = torch.tensor([0, 5, 2, 1])
+    assert module(score[:0], label[:0]) == 0
+    assert_close(module(score, label[:, None]), module(score, label))
+    assert module(score[:, :5], label.clamp(max=4)).isfinite()
+    for wrong, error, message in (
+        (label + 1, ValueError, r'`label` to hold class indices in \[0, 6\), but got 6'),
+        (label - 1, ValueError, r'`label` to hold class indices in \[0, 6\), but got -1'),
+        (label[:3], ValueError, r'`label` to have shape \(4,\)'),
+        (label.float(), TypeError, '`label`.*integer dtype'),
+        ([0, 5, 2, 1], TypeError, '`label` to be a Tensor'),
+    ):
+        with pytest.raises(error, match=message):
+            module(score, wrong)
+    with pytest.raises(
+        ValueError, match='`cls_score` to have 7 columns, `num_classes`, but got 6'
+    ):
+        make(loss=HSLR, label_smooth_val=0.1, num_classes=7)(score, label)
+
+
 @pytest.mark.parametrize(
     ('change', 'error', 'message'),
     [
@@ -82,6 +105,8 @@ def test_targets_are_those_of_the_stock_loss():
             TypeError,
             '`label_smooth_val` to be a number',
         ),
+        (dict(num_classes=0), ValueError, '`num_classes` to be .*, but got 0'),
+        (dict(num_classes=2.5), ValueError, '`num_classes` to be an int.*2.5'),
         (dict(mode='some'), ValueError, "Expected `mode` to be one of .*, but got 'some'"),
         (
             dict(loss=dict(type='mmpretrain.FocalLoss')),

@@ -13,6 +13,7 @@ from mmpretrain.models import CutMix, Mixup
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frlr_mm.models import HSLRLoss, SSLRLoss
 from tests.support.references import hs_lr_loss_naive, ss_lr_loss_naive
@@ -211,6 +212,24 @@ def test_a_number_stands_for_every_class(name):
         torch.testing.assert_close(one, many)
 
 
+def test_class_factors_of_double_precision(name):
+    cls_score, label = make_inputs()
+    loss = MODELS.build(dict(**CONFIGS[name], class_weight=0.1, reduction='none'))
+    loss(cls_score.float(), label)
+    one = MODELS.build(dict(**CONFIGS[name], reduction='none'))(cls_score.double(), label)
+    torch.testing.assert_close(loss(cls_score.double(), label), 0.1 * one, rtol=1e-14, atol=0)
+
+
+def test_class_factors_outlive_a_trace(name):
+    cls_score, label = make_inputs()
+    loss = MODELS.build(dict(**CONFIGS[name], class_weight=2.0))
+    with FakeTensorMode() as mode:
+        traced = loss(mode.from_tensor(cls_score), mode.from_tensor(label))
+    assert traced.shape == ()
+    expected = MODELS.build(dict(**CONFIGS[name], class_weight=2.0))(cls_score, label)
+    torch.testing.assert_close(loss(cls_score, label), expected)
+
+
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies(name, copied):
     loss = MODELS.build(
@@ -258,6 +277,8 @@ def test_bad_focus(name):
 
 def test_bad_call(name):
     cls_score, label = make_inputs()
+    with pytest.raises(TypeError, match='`cls_score` to be a Tensor'):
+        MODELS.build(CONFIGS[name])([1, 2], label)
     loss = MODELS.build(dict(**CONFIGS[name], class_weight=[1.0] * 5))
     with pytest.raises(ValueError, match=r'`class_weight`.*\(6,\).*\(5,\)'):
         loss(cls_score, label)

@@ -109,7 +109,8 @@ def _dense_kernel(
             positive *= tl.load(pos_weight + classes, inside, 0.0)
         term, slope = negative_term(x, gamma, SELECTS)
         of_x, slope_of_x = positive_term(x)
-        total += negative * term + positive * of_x
+        # (0 times -inf, of a class that is masked out, is not 0.)
+        total += negative * term + tl.where(positive == 0.0, 0.0, positive * of_x)
         if WITH_GRAD:
             slope = (negative * slope + positive * slope_of_x) * expected
             tl.store(grad + classes, slope.to(grad.dtype.element_ty), inside)
