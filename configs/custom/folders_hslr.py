@@ -18,10 +18,11 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=1)
 test_evaluator = val_evaluator
 
-# Of 0.1 for 256 images per step, the part for 32.
-optim_wrapper = dict(optimizer=dict(lr=0.0125))
-param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=30, end=30)
-train_cfg = dict(max_epochs=30)
+optim_wrapper = dict(optimizer=dict(lr=0.0125))  # of 0.1 for 256 images, the part for 32
+auto_scale_lr = dict(base_batch_size=32)
+num_epochs = 30
+param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=num_epochs, end=num_epochs)
+train_cfg = dict(max_epochs=num_epochs)
 
 custom_hooks = [
     dict(type='PriorBiasHook'),

@@ -3,8 +3,7 @@ _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 custom_imports = dict(imports=['frlr_mm'])
 
 num_classes = 12
-gamma = 0.1  # with 0.0 it is plain logistic regression
-loss = dict(type='SSLRLoss', alpha='sum', gamma=gamma)
+loss = dict(type='SSLRLoss', alpha='sum', gamma=0.1)  # 0.0 is plain logistic regression
 head = dict(type='MultiLabelLinearClsHead', num_classes=num_classes, in_channels=512, loss=loss)
 model = dict(head=dict(_delete_=True, **head))
 data_preprocessor = dict(num_classes=num_classes)
@@ -18,10 +17,11 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='AttributeMetric', topk=3)
 test_evaluator = val_evaluator
 
-# Of 0.1 for 256 images per step, the part for 32.
-optim_wrapper = dict(optimizer=dict(lr=0.0125))
-param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=30, end=30)
-train_cfg = dict(max_epochs=30)
+optim_wrapper = dict(optimizer=dict(lr=0.0125))  # of 0.1 for 256 images, the part for 32
+auto_scale_lr = dict(base_batch_size=32)
+num_epochs = 30
+param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=num_epochs, end=num_epochs)
+train_cfg = dict(max_epochs=num_epochs)
 
 custom_hooks = [
     dict(type='PriorBiasHook'),
