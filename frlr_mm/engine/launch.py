@@ -26,6 +26,7 @@ from urllib.error import URLError
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
@@ -221,6 +222,7 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
         _resolve_resume(cfg)
         check_files(cfg)
         _end_where_finished(cfg)
+        _forget_unreadable_images(cfg)
     _choose_runner(cfg)
     with explained(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -311,6 +313,16 @@ def _record_unreadable_images(cfg: Config) -> None:
             continue
         transform.setdefault('record', str(Path(cfg.work_dir, RECORD)))
         cfg.default_hooks.setdefault('unreadable', dict(type='UnreadableImagesHook'))
+
+
+def _forget_unreadable_images(cfg: Config) -> None:
+    """Delete the note of what an older run has skipped, unless this one resumes.
+
+    Before the runner is built, where the processes wait for each other: none of them loads an
+    image before all have come this far.
+    """
+    if not cfg.get('resume') and is_main_process():
+        Path(cfg.work_dir, RECORD).unlink(missing_ok=True)
 
 
 def _keep_two_checkpoints(cfg: Config) -> None:

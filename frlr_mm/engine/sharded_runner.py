@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from ..models.sharded_linear import ShardedLinear, find_shards, keep_shards_from_ddp
+from ._unwrapped import unwrapped
 from .sharded_checkpoints import ShardedEntries, mapped, write_checkpoint
 
 # Their steps look at the whole of a layer, or at the same parameters on every process.
@@ -32,10 +33,6 @@ class _CheckpointCollected(Exception):
     """What a checkpoint holds is collected: leaves mmengine's function before it writes it."""
 
 
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 @HOOKS.register_module()
 class _ShardsHook(Hook):
     """What a sharded layer asks of a run: checks before it, global norms, whole checkpoints."""
@@ -44,7 +41,7 @@ class _ShardsHook(Hook):
     priority = 'LOWEST'
 
     def before_run(self, runner: Runner) -> None:
-        shards = find_shards(_unwrapped(runner))
+        shards = find_shards(unwrapped(runner))
         if not shards:
             return
         for name in ('train', 'val', 'test'):
@@ -96,7 +93,7 @@ def _entries(runner: Runner) -> ShardedEntries:
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     # (A config has an `optimizer` of its own, a dictionary.)
     built = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
-    return ShardedEntries(_unwrapped(runner), built)
+    return ShardedEntries(unwrapped(runner), built)
 
 
 def clip_grad_norm(
@@ -202,7 +199,7 @@ class ShardedRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
-        model: Any = _unwrapped(self)
+        model: Any = unwrapped(self)
         shards = find_shards(model)
         if not shards:
             super()._init_model_weights()
@@ -239,7 +236,7 @@ class ShardedRunner(Runner):
         Returns:
             dict: The checkpoint.
         """
-        name = mapped(filename) if find_shards(_unwrapped(self)) else filename
+        name = mapped(filename) if find_shards(unwrapped(self)) else filename
         return super().load_checkpoint(name, *args, **kwargs)
 
     def save_checkpoint(
@@ -263,7 +260,7 @@ class ShardedRunner(Runner):
         """
         arguments = (out_dir, filename, file_client_args, *args)
         kwargs['backend_args'] = backend_args
-        if not find_shards(_unwrapped(self)):
+        if not find_shards(unwrapped(self)):
             super().save_checkpoint(*arguments, **kwargs)
             return
         try:

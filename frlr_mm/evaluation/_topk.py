@@ -8,9 +8,11 @@ def check_topk(topk: int | Sequence[int]) -> tuple[int, ...]:
 
     Raises:
         TypeError: If a k is not an int.
-        ValueError: If a k is below 1.
+        ValueError: If there is no k, or one is below 1.
     """
     ranks = tuple(topk) if isinstance(topk, Sequence) else (topk,)
+    if not ranks:
+        raise ValueError(f'Expected `topk` to hold at least one rank, but got {topk!r}')
     for k in ranks:
         if isinstance(k, bool) or not isinstance(k, int):
             raise TypeError(f'Expected `topk` to hold ints, but got {k!r}')

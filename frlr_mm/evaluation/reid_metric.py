@@ -33,8 +33,8 @@ class ReIDMetric(BaseMetric):
 
     Raises:
         TypeError: If a k is not an int.
-        ValueError: If a k is below 1; in evaluation, if a sample lacks a field, there are no
-            queries or no gallery, a feature is not finite, or no query has a match.
+        ValueError: If there is no k, or one is below 1; in evaluation, if a sample lacks a field,
+            there are no queries or no gallery, a feature is not finite, or no query has a match.
     """
 
     default_prefix = 'reid'

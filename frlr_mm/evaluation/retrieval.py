@@ -93,8 +93,8 @@ def evaluate_reid(
 
     Raises:
         TypeError: If a k is not an int.
-        ValueError: If shapes do not fit, a feature is not finite, a k is below 1, or no query has
-            a match.
+        ValueError: If shapes do not fit, a feature is not finite, there is no k or one below 1, or
+            no query has a match.
 
     Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015 (protocol);
     Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021
@@ -144,6 +144,14 @@ def _check_embeddings(name: str, images: Embeddings) -> None:
 
 
 def _normalise(features: Tensor) -> Tensor:
+    """Return the features with a length of 1, zeros as they are, float32."""
+    if features.dtype != torch.float64:
+        features = features.float()
+    # Squares of very large or small values are infinite or 0: first divided by a power of two,
+    # which changes nothing of any others.
+    largest = features.abs().amax(1, keepdim=True)
+    power = largest / (2 * torch.frexp(largest).mantissa)
+    features = features / power.where(largest > 0, 1.0)
     return F.normalize(features.float(), dim=1)
 
 

@@ -24,8 +24,8 @@ class TopKAccuracy(Accuracy):
 
     Raises:
         TypeError: If a k is not an int, or ``thrs`` is given.
-        ValueError: If a k is below 1; in evaluation, if it is larger than the number of classes
-            that are predicted, ``max(topk)`` of the head.
+        ValueError: If there is no k, or one is below 1; in evaluation, if one is larger than the
+            number of classes that are predicted, ``max(topk)`` of the head.
     """
 
     def __init__(self, topk: int | Sequence[int] = 1, **kwargs: Any) -> None:

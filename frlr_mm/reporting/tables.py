@@ -50,9 +50,10 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table, a line for each row."""
+    """Return a Markdown table, a line for each row; a `|` in a cell is escaped."""
     lines = [header, ['---'] * len(header), *rows]
-    return ''.join(f'| {" | ".join(map(str, cells))} |\n' for cells in lines)
+    escaped = ([str(cell).replace('|', r'\|') for cell in cells] for cells in lines)
+    return ''.join(f'| {" | ".join(cells)} |\n' for cells in escaped)
 
 
 def fill_blocks(text: str, kind: str, content: Callable[[str], str]) -> str:

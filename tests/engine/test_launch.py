@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from frlr_mm.engine import launch, run_checks
+from frlr_mm.engine.hooks.unreadable_images_hook import RECORD
 
 
 def make_runner(world_size, head):
@@ -92,6 +93,15 @@ def test_lost_process_is_one_line(message):
     ):
         raise RuntimeError(message)
     assert '\n' not in end.value.code
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_what_an_older_run_skipped_is_forgotten_unless_it_goes_on(tmp_path, resume):
+    record = tmp_path / RECORD
+    record.write_text('a.jpg\tthe file is empty\n')
+    for _ in range(2):  # the second time there is none
+        launch._forget_unreadable_images(Config(dict(work_dir=str(tmp_path), resume=resume)))
+        assert record.exists() == resume
 
 
 def test_sharded_head_gets_its_runner():

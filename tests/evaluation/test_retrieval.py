@@ -213,6 +213,39 @@ def test_length_of_features_does_not_count(scale, seed):
     assert evaluate_reid(query, scaled) == pytest.approx(evaluate_reid(query, gallery), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('dtype', 'exponents'),
+    [
+        (torch.float32, (-148, -126, -60, -20, 60, 100, 127)),
+        (torch.float64, (-1000, 1000)),
+        (torch.bfloat16, (-120, 120)),
+        (torch.float16, (-14, 14)),
+    ],
+)
+def test_features_of_any_size_are_compared(dtype, exponents):
+    query = at_angles([0.0], [1], [0])
+    gallery = at_angles([1.0, 0.5], [2, 1], [1, 1])
+    for exponent in exponents:
+        factor = torch.tensor(2.0, dtype=torch.float64) ** exponent
+        for large in (0, 1):  # one of the two images, or both
+            features = gallery.features.double()
+            features[large:] *= factor
+            images = gallery._replace(features=features.to(dtype))
+            assert evaluate_reid(query, images)['mAP'] == 100
+            scaled = query._replace(features=(query.features.double() * factor).to(dtype))
+            assert evaluate_reid(scaled, images)['mAP'] == 100
+
+
+def test_features_of_ordinary_size_are_normalised_as_by_torch():
+    rng = torch.Generator().manual_seed(0)
+    scale = torch.logspace(-6, 6, 50)[:, None]
+    features = torch.randn(50, 128, generator=rng) * scale
+    features[7] = 0
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        mine = reid._normalise(features.to(dtype))
+        assert torch.equal(mine, torch.nn.functional.normalize(features.to(dtype).float()))
+
+
 @given(seed=st.integers(0, 99))
 def test_trapezoid_is_never_above(seed):
     metrics = evaluate_reid(make_images(5, seed=seed), make_images(40, seed=seed + 1))

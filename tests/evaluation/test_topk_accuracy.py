@@ -49,6 +49,7 @@ def test_more_than_is_predicted_is_refused():
     ('arguments', 'error', 'match'),
     [
         (dict(topk=0), ValueError, 'Expected `topk` to hold ranks >= 1, but got 0'),
+        (dict(topk=()), ValueError, r'Expected `topk` to hold at least one rank, but got \(\)'),
         (dict(topk=(1, 2.5)), TypeError, 'Expected `topk` to hold ints, but got 2.5'),
         (dict(thrs=0.5), TypeError, 'Expected no `thrs`, but got 0.5'),
     ],

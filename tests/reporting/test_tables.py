@@ -36,6 +36,12 @@ def test_markdown_table():
     )
 
 
+def test_a_bar_in_a_cell_is_not_the_end_of_it():
+    assert markdown_table(['a|b', 'c'], [['|', 1]]) == (
+        '| a\\|b | c |\n| --- | --- |\n| \\| | 1 |\n'
+    )
+
+
 TEXT = """a
 <!-- study: one -->
 old

@@ -104,3 +104,20 @@ def test_unreadable_image_stops_or_is_skipped(run_tool, image_run):
     assert status == 0, output[-3000:]
     assert '1 unreadable images were skipped, 1 times in all' in output
     assert 'images/a/3.jpg: ' in output
+
+
+def test_images_that_an_earlier_run_skipped(run_tool, image_run, tmp_path):
+    """They are told again where it is resumed; the first image goes through the dry run, too."""
+    folder = tmp_path / 'images/a'
+    (folder / '3.jpg').unlink()
+    whole = (folder / '0.jpg').read_bytes()
+    (folder / '0.jpg').write_bytes(whole[:300])
+    skip = (*image_run, 'train_dataloader.dataset.pipeline.0.on_error=skip')
+    told = '1 unreadable images were skipped, 1 times in all'
+    status, output = run_tool('train.py', *skip)
+    assert status == 0 and told in output, output[-3000:]
+    (folder / '0.jpg').write_bytes(whole)
+    status, output = run_tool('train.py', *skip, 'train_cfg.max_epochs=2', '--resume')
+    assert status == 0 and told in output, output[-3000:]
+    status, output = run_tool('train.py', *skip)
+    assert status == 0 and 'were skipped' not in output, output[-3000:]

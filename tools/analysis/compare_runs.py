@@ -46,11 +46,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_groups(args: argparse.Namespace) -> Groups:
-    """Read the logs, and make sure that every run has every key.
+    """Read the logs, and make sure that every run has every key, to the same end in a group.
 
     Raises:
         FileNotFoundError: If a run has no log.
-        ValueError: If a log is broken or a run lacks a key.
+        ValueError: If a log is broken, a run lacks a key, or the runs of a group differ in length.
     """
     groups: Groups = {}
     for name, *folders in args.group:
@@ -61,6 +61,15 @@ def read_groups(args: argparse.Namespace) -> Groups:
                 if key not in run:
                     raise ValueError(f'{folder} has no {key!r}; it has {", ".join(sorted(run))}')
             groups[name].append(run)
+        for key in args.keys:
+            ends = [run[key].steps[-1] for run in groups[name]]
+            if len(set(ends)) > 1:
+                pairs = zip(folders, ends, strict=True)
+                raise ValueError(
+                    f'Expected {key!r} of the runs of group {name!r} to end at the same '
+                    f'{groups[name][0][key].unit}, but got '
+                    + ', '.join(f'{end} in {folder}' for folder, end in pairs)
+                )
     return groups
 
 
@@ -86,7 +95,7 @@ def draw(groups: Groups, keys: list[str]) -> Figure:
     columns = min(len(keys), 3)
     rows = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout='constrained')
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, key in zip(axes, keys, strict=False):
         for (name, runs), style in zip(groups.items(), line_styles(list(groups)), strict=True):
             steps, values = align([run[key] for run in runs])
@@ -99,7 +108,7 @@ def draw(groups: Groups, keys: list[str]) -> Figure:
         axis.set(title=key, xlabel=runs[0][key].unit)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    for axis in list(axes)[len(keys) :]:
+    for axis in axes[len(keys) :]:
         axis.set_visible(False)
     figure.legend(
         *next(iter(figure.axes)).get_legend_handles_labels(),

@@ -14,15 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.utils import track_iter_progress
+from mmpretrain.models import MultiLabelClsHead
+from torch import nn
 
 from frlr_mm._checks import check_number
-from frlr_mm.commands._checkpoint import add_arguments, build_loader, load_config, load_model
+from frlr_mm.commands._checkpoint import add_arguments, build_loader, load
 from frlr_mm.engine.files import replacing
 from frlr_mm.engine.launch import one_line_errors
+from frlr_mm.engine.predict import predict_logits
 from frlr_mm.functional import num_selected
+from frlr_mm.models.losses import HSLRLoss
 from frlr_mm.reporting.figures import figure_files, read_image, save_figure
 from frlr_mm.reporting.tables import markdown_table
 
@@ -52,42 +54,31 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def choose_ratio(cfg: Config, ratio: float | None) -> float:
-    """Return the ratio that was given, or that of the config's loss.
+def choose_ratio(model: nn.Module, ratio: float | None) -> float:
+    """Return the ratio that was given, or that of the model's loss.
 
     Raises:
-        ValueError: If there is none, or it is out of range.
+        ValueError: If there is none.
     """
-    if ratio is None:
-        ratio = cfg.model.head.loss.get('ratio')
-    if ratio is None:
-        raise ValueError(f'{cfg.model.head.loss.type} has no ratio: give one by --ratio')
-    check_number('ratio', ratio, high=1.0, open_low=True)
-    return ratio
+    if ratio is not None:
+        return ratio
+    # Losses such as LabelSmoothFRLRLoss have another inside.
+    ratios = [module.ratio for module in model.modules() if isinstance(module, HSLRLoss)]
+    if not ratios:
+        loss = type(getattr(model.head, 'loss_module', None)).__name__
+        raise ValueError(f'{loss} has no ratio: give one by --ratio')
+    return ratios[0]
 
 
-@torch.no_grad()
 def select(
-    model: torch.nn.Module, loader: torch.utils.data.DataLoader, ratio: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the labels (N,), the selected negatives (N, k) and their probabilities (N, k)."""
-    labels, picked, probabilities = [], [], []
-    for batch in track_iter_progress((loader, len(loader))):
-        data = model.data_preprocessor(batch)
-        logits = model(data['inputs'], mode='tensor').float()
-        label = torch.stack([sample.gt_label.flatten() for sample in data['data_samples']])
-        if label.shape[1] != 1:
-            raise ValueError('Expected one label per image, but got several')
-        label = label.to(logits.device)
-        num_classes = logits.shape[1]
-        # The positive is never selected, however many are.
-        k = min(num_selected(num_classes, ratio), num_classes - 1)
-        top = logits.scatter(1, label, -torch.inf).topk(k)
-        labels.append(label[:, 0].cpu())
-        picked.append(top.indices.cpu())
-        probabilities.append(top.values.sigmoid().cpu())
-    print()
-    return tuple(torch.cat(parts).numpy() for parts in (labels, picked, probabilities))
+    logits: torch.Tensor, labels: torch.Tensor, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the selected negatives (N, k) of each image and their probabilities (N, k)."""
+    num_classes = logits.shape[1]
+    # The positive is never selected, however many are.
+    k = min(num_selected(num_classes, ratio), num_classes - 1)
+    top = logits.scatter(1, labels[:, None], -torch.inf).topk(k)
+    return top.indices.numpy(), top.values.sigmoid().numpy()
 
 
 def count_pairs(labels: np.ndarray, picked: np.ndarray, probabilities: np.ndarray) -> Pairs:
@@ -112,7 +103,7 @@ def class_title(name: str, width: int = 15, lines: int = 4) -> str:
 
 
 def draw(dataset: BaseDataset, labels: np.ndarray, pairs: Pairs, num: int, k: int) -> Figure:
-    """Draw an image of each of the two classes of the first pairs."""
+    """Draw an image of each of the two classes of the first pairs; labels are of all images."""
     num = min(num, len(pairs.counts))
     columns = min(num, 4)
     rows = -(-num // columns)
@@ -124,7 +115,7 @@ def draw(dataset: BaseDataset, labels: np.ndarray, pairs: Pairs, num: int, k: in
         fontsize=11,
     )
     cells = figure.subfigures(rows, columns, squeeze=False, wspace=0.06, hspace=0.04).flat
-    total = np.bincount(labels, minlength=len(dataset.CLASSES))
+    total = np.bincount(labels[labels >= 0], minlength=len(dataset.CLASSES))
     for place, cell in zip(range(num), cells, strict=False):
         pair = [int(pairs.classes[place]), int(pairs.negatives[place])]
         for axis, label in zip(cell.subplots(1, 2), pair, strict=True):
@@ -143,13 +134,23 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         figure_files(args.out)
-        cfg = load_config(args)
-        ratio = choose_ratio(cfg, args.ratio)
-        model = load_model(cfg, args.checkpoint)
+        if args.ratio is not None:
+            check_number('ratio', args.ratio, high=1.0, open_low=True)
+        cfg, model = load(args)
+        if isinstance(model.head, MultiLabelClsHead):
+            raise ValueError(
+                f'Expected a head of one label per image, but got {type(model.head).__name__}'
+            )
+        ratio = choose_ratio(model, args.ratio)
         loader = build_loader(cfg, 'test')
-        labels, picked, probabilities = select(model, loader, ratio)
+        logits, labels = predict_logits(model, loader)
+        known = labels >= 0
+        if not known.any():
+            raise ValueError('Expected images of known classes, but every label is below 0')
+        picked, probabilities = select(logits[known], labels[known], ratio)
 
-    pairs = count_pairs(labels, picked, probabilities)
+    labels, known = labels.numpy(), known.numpy()
+    pairs = count_pairs(labels[known], picked, probabilities)
     classes = loader.dataset.CLASSES
     rows = [
         (classes[label], classes[negative], int(count), float(probability))

@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..._checks import check_int
-from ...datasets.transforms import UnreadableImageError
+from ...datasets.transforms import LoadCheckedImage, UnreadableImageError
 from ...evaluation.attribute_metric import AttributeMetric
 from ...evaluation.reid_metric import ReIDMetric
 from ...models.heads.bnneck_head import BNNeckHead
@@ -68,7 +68,7 @@ class DryRunHook(Hook):
             _refuse_too_few_outputs(model, loader)
             _refuse_soft_labels(model)
             _refuse_softmax_of_several_labels(model)
-            with _leaving_no_trace(model):
+            with _leaving_no_trace(model), _noting_nothing(loader.dataset):
                 _try_loss(runner, model, loader)
         if runner.val_loop is not None:
             check_int('train_cfg.val_interval', runner.train_loop.val_interval, 1)
@@ -110,6 +110,35 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
         for name, buffer in model.named_buffers():
             if name in buffers:
                 buffer.copy_(buffers[name])
+
+
+@contextmanager
+def _noting_nothing(dataset: Any) -> Iterator[None]:
+    """Let unreadable images be skipped without a note: none of this is training.
+
+    (A note could not be taken back: other processes write to the same file.)
+    """
+    records = [(transform, transform.record) for transform in _find_recorders(dataset)]
+    try:
+        for transform, _ in records:
+            transform.record = None
+        yield
+    finally:
+        for transform, record in records:
+            transform.record = record
+
+
+def _find_recorders(node: Any) -> Iterator[LoadCheckedImage]:
+    """Yield what loads the images of a data set, inside what wraps data sets and transforms."""
+    if isinstance(node, LoadCheckedImage):
+        yield node
+    elif isinstance(node, (list, tuple)):
+        for part in node:
+            yield from _find_recorders(part)
+    else:
+        for name in ('dataset', 'datasets', 'pipeline', 'transforms'):
+            if hasattr(node, name):
+                yield from _find_recorders(getattr(node, name))
 
 
 def _explain(what: str, call: Callable, *args: Any) -> Any:

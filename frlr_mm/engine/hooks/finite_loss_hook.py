@@ -6,10 +6,11 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
+
+from .._unwrapped import unwrapped
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -34,9 +35,8 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Listen to the model's losses."""
         self.after_train(runner)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._runner = runner
-        self._handle = model.register_forward_hook(self._check, with_kwargs=True)
+        self._handle = unwrapped(runner).register_forward_hook(self._check, with_kwargs=True)
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
@@ -47,12 +47,14 @@ class FiniteLossHook(Hook):
     def _check(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         if not model.training or kwargs.get('mode', 'tensor') != 'loss':
             return
+        # Those of a list, which mmengine adds up, may differ in shape.
         losses = {
-            name: value if isinstance(value, Tensor) else torch.stack(list(value))
+            name: [value] if isinstance(value, Tensor) else list(value)
             for name, value in output.items()
             if 'loss' in name
         }
-        finite = torch.stack([value.detach().isfinite().all() for value in losses.values()]).all()
+        values = [value.detach() for part in losses.values() for value in part]
+        finite = torch.stack([value.isfinite().all() for value in values]).all()
         everywhere = finite.float()  # which every backend reduces
         if get_world_size() > 1:
             dist.all_reduce(everywhere, dist.ReduceOp.MIN)
@@ -61,7 +63,7 @@ class FiniteLossHook(Hook):
                 self._describe(losses, bool(finite), kwargs.get('data_samples'))
             )
 
-    def _describe(self, losses: dict[str, Tensor], here: bool, data_samples: Any) -> str:
+    def _describe(self, losses: dict[str, list[Tensor]], here: bool, data_samples: Any) -> str:
         runner = self._runner
         rate = ', '.join(
             f'{name} {lr[0]:.4g}' for name, lr in runner.optim_wrapper.get_lr().items()
@@ -69,8 +71,10 @@ class FiniteLossHook(Hook):
         where = f'at iteration {runner.iter + 1}, epoch {runner.epoch + 1}, {rate}'
         if here:
             return f'The loss of another process is NaN or infinite {where}'
+        # As mmengine logs them.
         values = ', '.join(
-            f'{name} = {value.detach().float().mean():g}' for name, value in losses.items()
+            f'{name} = {sum(value.detach().float().mean() for value in part):g}'
+            for name, part in losses.items()
         )
         paths = [sample.get('img_path') for sample in data_samples or []]
         images = ', '.join(str(path) for path in paths if path is not None)

@@ -5,11 +5,11 @@ import math
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from frlr_mm._checks import check_number
+from frlr_mm._checks import check_choice, check_number
+from frlr_mm.engine._unwrapped import unwrapped
 from frlr_mm.models.losses import FocusRectifiedLoss
 
 PARAMS = ('ratio', 'gamma', 'alpha')
@@ -71,10 +71,8 @@ class FocusAnnealingHook(Hook):
         end: int | float | None = None,
         convert_to_iter_based: bool = True,
     ) -> None:
-        if param not in PARAMS:
-            raise ValueError(f'Expected `param` to be one of {PARAMS}, but got {param!r}')
-        if schedule not in SCHEDULES:
-            raise ValueError(f'Expected `schedule` to be one of {SCHEDULES}, but got {schedule!r}')
+        check_choice('param', param, PARAMS)
+        check_choice('schedule', schedule, SCHEDULES)
         for name, value in (('start_value', start_value), ('end_value', end_value)):
             if param == 'ratio':
                 check_number(name, value, high=1.0, open_low=True)
@@ -98,10 +96,9 @@ class FocusAnnealingHook(Hook):
         """Check that the model has such a loss and training such a span."""
         losses = _find_losses(runner)
         if not losses:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
             raise ValueError(
                 'FocusAnnealingHook found neither an HSLRLoss nor an SSLRLoss in '
-                f'the model ({type(model).__name__})'
+                f'the model ({type(unwrapped(runner)).__name__})'
             )
         if not any(self.param in loss.focus_params for loss in losses):
             found = ', '.join(f'{type(loss).__name__} has {loss.focus_params}' for loss in losses)
@@ -203,5 +200,4 @@ def _check_bound(name: str, value: int | float) -> None:
 
 
 def _find_losses(runner: Runner) -> list[FocusRectifiedLoss]:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return [module for module in model.modules() if isinstance(module, FocusRectifiedLoss)]
+    return [m for m in unwrapped(runner).modules() if isinstance(m, FocusRectifiedLoss)]

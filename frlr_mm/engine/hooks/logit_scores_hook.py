@@ -3,12 +3,13 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...models.classifiers.logistic_classifier import sum_of_branches
+from .._unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -29,7 +30,7 @@ class LogitScoresHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Listen to the model."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         head = getattr(model, 'head', None)
         if isinstance(model, BaseTTAModel) or not isinstance(head, nn.Module):
             raise ValueError(

@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models import AsymmetricLoss, CrossEntropyLoss, FocalLoss, LabelSmoothLoss
 from torch import Tensor, nn
 
+from frlr_mm._checks import check_int
 from frlr_mm.diagnostics import (
     effective_negatives,
     negative_share,
     selection_threshold,
     split_loss,
 )
+from frlr_mm.engine._unwrapped import unwrapped
 from frlr_mm.functional._reduction import accumulation_dtype
 from frlr_mm.models.heads.fused_linear_cls_head import FusedLinearClsHead
 from frlr_mm.models.losses import FocusRectifiedLoss, HSLRLoss
@@ -45,39 +46,51 @@ class NegativeClassDistractionHook(Hook):
     A value that a batch does not have, because it has no gradient on negatives, is left out. The
     losses are HSLRLoss, SSLRLoss and, of mmpretrain, CrossEntropyLoss (``use_sigmoid=True``),
     FocalLoss and AsymmetricLoss. A soft target t counts t times as a positive and 1 - t times as a
-    negative, an unknown one not at all.
+    negative, an unknown one not at all. Where another loss takes the place of the first during
+    training, as by SwitchRecipeHook, and cannot be split so, a warning says it once, and nothing
+    is logged of it.
 
     Args:
         interval (int): The iterations from one evaluation to the next, >= 1. Defaults to 50.
 
     Raises:
-        ValueError: If ``interval`` is out of its range; before training, if the model has not
-            exactly one such loss, or FusedLinearClsHead, which makes no logits.
+        ValueError: If ``interval`` is out of its range; before the first iteration, if the model
+            has not exactly one such loss, or FusedLinearClsHead, which makes no logits.
     """
 
     # After RuntimeInfoHook (VERY_HIGH), which records the iteration, before the logger.
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise ValueError(f'Expected `interval` to be an int >= 1, but got {interval!r}')
+        check_int('interval', interval, low=1)
         self.interval = interval
         self._handle: Any = None
         self._values: dict[str, Tensor] = {}
-        self._warned = False
+        self._warned: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Make sure that the model has a loss to watch."""
-        find_sigmoid_loss(_unwrapped(runner))
+        # One that goes on may have changed its loss, as SwitchRecipeHook does, and goes on so.
+        if runner.iter == 0:
+            find_sigmoid_loss(unwrapped(runner))
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Listen to the loss, in the iterations that count."""
-        if self._is_due(runner):
-            # Looked for each time: a hook may have exchanged the loss.
-            loss = find_sigmoid_loss(_unwrapped(runner))
-            self._handle = loss.register_forward_hook(self._evaluate, with_kwargs=True)
+        if not self._is_due(runner):
+            return
+        # Looked for each time: a hook may have exchanged the loss.
+        try:
+            loss = find_sigmoid_loss(unwrapped(runner))
+        except ValueError as error:
+            self._warn_once(f'{error}: nothing is logged of this loss')
+            # Else the log would go on with the values of the loss before.
+            scalars = runner.message_hub.log_scalars
+            for name in [name for name in scalars if name.startswith(f'{PREFIX}/')]:
+                del scalars[name]
+            return
+        self._handle = loss.register_forward_hook(self._evaluate, with_kwargs=True)
 
     def after_train_iter(
         self,
@@ -92,14 +105,10 @@ class NegativeClassDistractionHook(Hook):
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-            if not self._warned:
-                print_log(
-                    'NegativeClassDistractionHook saw no logits: the loss was not called, or is '
-                    'part of a compiled model',
-                    'current',
-                    level=logging.WARNING,
-                )
-                self._warned = True
+            self._warn_once(
+                'NegativeClassDistractionHook saw no logits: the loss was not called, or is part '
+                'of a compiled model'
+            )
         for name, value in self._values.items():
             number = value.item()
             if math.isfinite(number):
@@ -109,6 +118,11 @@ class NegativeClassDistractionHook(Hook):
     def _is_due(self, runner: Runner) -> bool:
         # The iterations that a logger of the same interval shows, and the start.
         return runner.iter == 0 or self.every_n_train_iters(runner, self.interval)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            print_log(text, 'current', level=logging.WARNING)
+            self._warned.add(text)
 
     def _evaluate(self, loss: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
         self._handle.remove()  # the first call of an iteration counts
@@ -133,10 +147,6 @@ class NegativeClassDistractionHook(Hook):
             )
 
 
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def find_sigmoid_loss(model: nn.Module) -> nn.Module:
     """Find the loss of a model whose positives and negatives have parts of their own.
 
@@ -158,7 +168,7 @@ def find_sigmoid_loss(model: nn.Module) -> nn.Module:
         if isinstance(module, LabelSmoothLoss):
             raise ValueError(
                 'NegativeClassDistractionHook expected targets from the data, but got a '
-                'LabelSmoothLoss, which makes its own'
+                f'{type(module).__name__}, which makes its own'
             )
     kinds = (FocusRectifiedLoss, CrossEntropyLoss, FocalLoss, AsymmetricLoss)
     losses = [m for m in model.modules() if isinstance(m, kinds)]

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models import MultiTaskHead
@@ -12,6 +11,7 @@ from torch import nn
 
 from frlr_mm._checks import check_number
 from frlr_mm.datasets.label_counts import LabelCounts, count_labels
+from frlr_mm.engine._unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -67,7 +67,7 @@ class PosWeightHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Set the weights; they follow from the data alone, also where training is resumed."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         dataset = runner.train_dataloader.dataset
         head = getattr(model, 'head', None)
         heads = head.task_heads.items() if isinstance(head, MultiTaskHead) else [(None, head)]

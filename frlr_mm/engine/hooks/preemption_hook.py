@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from frlr_mm._checks import check_number
+from frlr_mm._checks import check_int
 from frlr_mm.engine.checkpoints import INTERRUPTED
 from frlr_mm.engine.files import replacing
 
@@ -42,7 +42,7 @@ class PreemptionHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, interval: int = 10) -> None:
-        check_number('interval', interval, low=1)
+        check_int('interval', interval, low=1)
         self.interval = interval
         self._signal = 0
         self._stop = 0

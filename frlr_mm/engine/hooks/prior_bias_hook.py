@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models import ClsHead, MultiLabelClsHead, MultiTaskHead
 from torch import nn
 
 from frlr_mm.datasets.label_counts import count_labels
+from frlr_mm.engine._unwrapped import unwrapped
 
 # The layers of stock heads with two classifiers side by side. Their features may have as many
 # channels as there are classes; then nothing in the shapes tells them from a hidden layer.
@@ -75,7 +75,7 @@ class PriorBiasHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Set the biases, after weights are initialised and loaded and before any averaging."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         dataset = runner.train_dataloader.dataset
         for task, classifiers in find_classifiers(model):
             num_classes = next(iter(classifiers.values())).out_features

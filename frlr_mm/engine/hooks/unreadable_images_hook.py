@@ -16,8 +16,9 @@ class UnreadableImagesHook(Hook):
 
     They are read from ``unreadable_images.txt`` in the work folder, where
     :class:`~frlr_mm.datasets.LoadCheckedImage` notes them. An image counts once, however often and
-    for whatever reasons it was skipped. tools/train.py adds this hook to a config that has that
-    transform.
+    for whatever reasons it was skipped; a run that is resumed counts what it skipped before.
+    tools/train.py adds this hook to a config that has that transform, and starts a new file where
+    a run is not resumed.
     """
 
     @master_only

@@ -5,10 +5,18 @@ import logging
 import random
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import BaseDataset, InfiniteSampler, default_collate
+from mmengine.dataset import (
+    BaseDataset,
+    Compose,
+    ConcatDataset,
+    InfiniteSampler,
+    RepeatDataset,
+    default_collate,
+)
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.registry import DefaultScope
@@ -235,6 +243,31 @@ def test_what_fits_is_let_through_and_left_as_it_was(arguments):
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         DryRunHook().before_train(make_runner(**arguments))
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [lambda data: data, lambda data: RepeatDataset(data, 2), lambda data: ConcatDataset([data])],
+)
+def test_skipped_images_are_not_noted(tmp_path, wrap):
+    """They are once training skips them."""
+    (tmp_path / 'bad.jpg').touch()
+    cv2.imwrite(str(tmp_path / 'good.png'), np.zeros((32, 32), np.uint8))
+    record = tmp_path / 'record.txt'
+    load = dict(
+        type='LoadCheckedImage', on_error='skip', record=str(record), color_type='grayscale'
+    )
+    names = ['bad.jpg', *['good.png'] * 3]
+    data = Images([dict(img_path=str(tmp_path / name), gt_label=0) for name in names])
+    data.pipeline = Compose(
+        [dict(type='RandomApply', transforms=[load], prob=1.0), dict(type='PackInputs')]
+    )
+    wrapped = wrap(data)
+    runner = make_runner(LINEAR, data)
+    runner.train_dataloader = DataLoader(wrapped, batch_size=2, collate_fn=default_collate)
+    DryRunHook().before_train(runner)
+    assert not record.exists()
+    assert wrapped[0] is not None and record.read_text().startswith(str(tmp_path / 'bad.jpg'))
 
 
 def test_early_stopping_that_never_stops_is_warned_of(caplog):

@@ -127,6 +127,21 @@ def test_every_loss_that_is_not_finite(loss):
     model.train()(loss, mode='loss')
 
 
+class ListedLosses(nn.Module):
+    """Gives losses of unlike shapes, which mmengine adds up."""
+
+    def forward(self, last, mode):
+        return dict(loss=[torch.ones(()), torch.tensor([2.0, 4.0]), torch.tensor([last])])
+
+
+def test_each_loss_of_a_list():
+    model = ListedLosses()
+    listen(model)
+    model(1.0, mode='loss')
+    with pytest.raises(NonFiniteLossError, match='^loss = inf at iteration 1'):
+        model(float('inf'), mode='loss')
+
+
 def loss_of_one_rank(rank, world_size):
     model = Losses()
     listen(model)

@@ -237,6 +237,55 @@ def test_loss_that_is_exchanged_while_training(tmp_path):
     assert len(values[1]['selection_threshold']) == 2  # SS-LR has none
 
 
+SWITCH = dict(
+    type='SwitchRecipeHook',
+    schedule=[
+        dict(action_epoch=2, loss=dict(type='CrossEntropyLoss')),
+        dict(
+            action_epoch=3,
+            loss=dict(
+                type='LabelSmoothFRLRLoss', loss=dict(type='HSLRLoss'), label_smooth_val=0.1
+            ),
+        ),
+        dict(action_epoch=4, loss=dict(type='SSLRLoss')),
+    ],
+)
+
+
+class SwitchedModel(Model):
+    """A model whose loss SwitchRecipeHook finds."""
+
+    def __init__(self):
+        super().__init__(dict(type='HSLRLoss'))
+        self.loss_module = self.loss
+        del self.loss
+
+    @property
+    def loss(self):
+        return self.loss_module
+
+
+def test_loss_that_cannot_be_split_is_told_once(tmp_path):
+    """Its iterations have no values in the log; those of the loss after it have some again."""
+    runner = train(tmp_path, SwitchedModel(), [SWITCH, HOOK], max_epochs=4)
+    assert len(history(runner)['negative_term']) == 3
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    for name in (r'CrossEntropyLoss \(softmax\)', 'LabelSmoothFRLRLoss'):
+        assert len(re.findall(f'WARNING.*({name}).*nothing is logged', log)) == 1
+    shown = ['distraction/' in line for line in log.splitlines() if 'Epoch(train)' in line]
+    assert shown == [True] * 3 + [False] * 6 + [True] * 3
+
+
+def test_training_is_resumed_with_such_a_loss(tmp_path):
+    whole = train(tmp_path, SwitchedModel(), [SWITCH, HOOK], max_epochs=2)
+    hooks = [SWITCH, HOOK]
+    runner = make_runner(tmp_path, SwitchedModel(), hooks, max_epochs=4)
+    runner._resume, runner._load_from = True, str(tmp_path / 'epoch_2.pth')
+    runner.train()
+    assert whole.iter == 6 and runner.iter == 12
+    assert len(history(runner)['negative_term']) == 3
+
+
 def test_default_interval(tmp_path):
     hook = dict(type='NegativeClassDistractionHook')
     runner = train(tmp_path, Model(dict(type='SSLRLoss')), [hook], max_epochs=20)
@@ -290,5 +339,5 @@ def test_other_losses_beside_it(tmp_path):
 
 @pytest.mark.parametrize('interval', [0, -1, 1.5, True, '50', None])
 def test_bad_interval(interval):
-    with pytest.raises(ValueError, match=f'`interval`.*int >= 1.*{interval!r}'):
+    with pytest.raises(ValueError, match=rf'`interval` to be an int in \[1, inf\].*{interval!r}'):
         HOOKS.build(HOOK | dict(interval=interval))

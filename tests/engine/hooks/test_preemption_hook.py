@@ -96,6 +96,12 @@ def test_stopped_in_a_validation_goes_on_with_what_it_changed(tmp_path):
     assert torch.equal(resumed['state_dict']['weight'], whole['state_dict']['weight'])
 
 
+@pytest.mark.parametrize('interval', [0, 2.5, True, '10'])
+def test_bad_interval(interval):
+    with pytest.raises(ValueError, match=rf'`interval` to be an int in \[1, inf\].*{interval!r}'):
+        PreemptionHook(interval)
+
+
 def test_last_checkpoint_is_whole_or_the_old_one(tmp_path, monkeypatch):
     (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
     hook = PreemptionHook()

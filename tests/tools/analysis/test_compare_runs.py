@@ -3,8 +3,11 @@
 import csv
 import json
 import math
+import runpy
 
 import pytest
+
+from tests.tools.conftest import ROOT
 
 
 def write_run(folder, loss, top1):
@@ -44,6 +47,25 @@ def test_table_and_files(run_tool, tmp_path, runs):
     assert float(rows[0]['ci95_low']) == pytest.approx(82 - half, abs=1e-3)
     names = sorted(path.name for path in (tmp_path / 'x').iterdir())
     assert names == ['compare.png', 'compare.svg', 'table.csv']
+
+
+def test_panels_without_a_key_are_not_shown():
+    script = runpy.run_path(str(ROOT / 'tools/analysis/compare_runs.py'))
+    series = script['Series']([1, 2], [0.5, 0.25], 'epoch')
+    keys = ['a', 'b', 'c', 'd']  # in two rows of three
+    figure = script['draw']({'A': [dict.fromkeys(keys, series)]}, keys)
+    shown = [axis.get_title() for axis in figure.axes if axis.get_visible()]
+    assert len(figure.axes) == 6 and shown == keys
+
+
+def test_runs_of_unlike_length_are_refused(run_tool, tmp_path, runs):
+    log = write_run(tmp_path / 'a2', 4.0, 80.0)
+    log.write_text(''.join(log.read_text().splitlines(keepends=True)[:2]))
+    args = ('--group', 'A', 'a0', 'a2', '--keys', 'loss', '--out', 'x.png')
+    status, output = run_tool('analysis/compare_runs.py', *args)
+    assert status != 0 and 'Traceback' not in output and not (tmp_path / 'x.png').exists()
+    expected = "Expected 'loss' of the runs of group 'A' to end at the same iteration, but got "
+    assert expected + '4 in a0, 2 in a2' in output
 
 
 def test_errors_are_one_line(run_tool, tmp_path, runs):

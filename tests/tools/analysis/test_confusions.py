@@ -9,7 +9,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain import get_model
+from mmpretrain.registry import MODELS
+from torch import nn
 
+from frlr_mm.functional import num_selected
+from frlr_mm.models.losses import HSLRLoss
 from tests.tools.conftest import ROOT, options
 
 SCRIPT = ROOT / 'tools/analysis/confusions.py'
@@ -69,15 +73,65 @@ def test_figure_of_a_checkpoint(run_tool, tmp_path):
     assert f'| {first["class"]} | {first["negative"]} | {first["images"]} |' in output
 
 
+def smoothed(loss):
+    return dict(type='LabelSmoothFRLRLoss', loss=loss, label_smooth_val=0.1)
+
+
+@pytest.mark.parametrize('wrap', [dict, smoothed])
+def test_ratio_is_that_of_the_built_loss(wrap):
+    choose_ratio = runpy.run_path(str(SCRIPT))['choose_ratio']
+
+    def choose(loss, ratio=None):
+        model = nn.Module()
+        model.head = nn.Module()
+        model.head.loss_module = MODELS.build(wrap(loss))
+        return choose_ratio(model, ratio)
+
+    assert choose(dict(type='HSLRLoss')) == HSLRLoss().ratio
+    assert choose(dict(type='HSLRLoss', ratio=0.3)) == 0.3
+    assert choose(dict(type='HSLRLoss', ratio=0.3), 0.2) == 0.2
+    assert choose(dict(type='SSLRLoss'), 0.2) == 0.2
+    with pytest.raises(ValueError, match='Loss has no ratio: give one by --ratio'):
+        choose(dict(type='SSLRLoss'))
+
+
+def test_images_of_unknown_classes_are_left_out(run_tool, tmp_path):
+    """The ratio is the default of a loss inside another."""
+    cfg = Config.fromfile(GLYPHS)
+    cfg.model.head.num_classes = 10
+    cfg.model.head.loss = smoothed(dict(type='HSLRLoss'))
+    loader = cfg.test_dataloader
+    loader.num_workers, loader.persistent_workers = 0, False
+    data = dict(loader.dataset, num_classes=20, data_root='glyphs')
+    loader.dataset = dict(type='ClassSubset', dataset=data, classes=10, others='unknown')
+    config = tmp_path / 'config.py'
+    cfg.dump(config)
+    torch.save(dict(state_dict=get_model(cfg).state_dict()), tmp_path / 'model.pth')
+    args = (config, 'model.pth', '--out', 'pairs.png', '--csv', 'pairs.csv')
+    status, output = run_tool('analysis/confusions.py', *args)
+    assert status == 0, output
+    with (tmp_path / 'pairs.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    k = num_selected(10, HSLRLoss().ratio)
+    assert sum(int(row['images']) for row in rows) == 10 * 3 * k
+
+
+def test_several_labels_per_image_are_refused(run_tool, tmp_path):
+    cfg = Config.fromfile(GLYPHS)
+    cfg.model.head.update(type='MultiLabelLinearClsHead', num_classes=20)
+    cfg.dump(tmp_path / 'config.py')
+    torch.save(dict(state_dict=get_model(cfg).state_dict()), tmp_path / 'model.pth')
+    args = ('config.py', 'model.pth', '--out', 'pairs.png')
+    status, output = run_tool('analysis/confusions.py', *args)
+    assert status != 0 and 'Traceback' not in output
+    assert 'Expected a head of one label per image, but got MultiLabelLinearClsHead' in output
+
+
 @pytest.mark.parametrize(
     ('more', 'message'),
     [
         (('--ratio', 2), '`ratio` to be in (0, 1], but got 2'),
         (('--cfg-options', 'foo'), "--cfg-options: expected KEY=VALUE, but got 'foo'"),
-        (
-            ('--cfg-options', 'model.head.loss.type=X', 'model.head.loss.ratio=None'),
-            'X has no ratio',
-        ),
         (('--num-pairs', 0), '--num-pairs'),
     ],
 )
