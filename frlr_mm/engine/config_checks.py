@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import METRICS, OPTIMIZERS, PARAM_SCHEDULERS
+from mmengine.registry import LOOPS, METRICS, OPTIMIZERS, PARAM_SCHEDULERS
 from mmpretrain.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 
 from .checkpoints import read_meta
 
-_REGISTRIES = (MODELS, DATASETS, TRANSFORMS, HOOKS, METRICS, OPTIMIZERS, PARAM_SCHEDULERS)
+_REGISTRIES = (MODELS, DATASETS, TRANSFORMS, HOOKS, METRICS, OPTIMIZERS, PARAM_SCHEDULERS, LOOPS)
 # What stock data sets look for below `data_root`, in the words of this package's pages.
 _LAYOUTS = {
     'CustomDataset': 'a folder of images per class, or `ann_file` with lines such as "a.jpg 0"',
@@ -76,7 +76,8 @@ def describe_finished(cfg: Config) -> str | None:
         if last is not None and done is not None and done >= last:
             return (
                 f'{checkpoint} is the end of its run, {unit} {done} of {last}: nothing left to '
-                f'do; to train on, raise train_cfg.max_{unit}s'
+                f'do; to train on, raise train_cfg.max_{unit}s, and the lengths in '
+                'param_scheduler'
             )
     return None
 
@@ -97,6 +98,11 @@ def explained(cfg: Config) -> Iterator[None]:
         yield
     except (TypeError, KeyError) as error:
         line = _describe_misspelling(cfg, error)
+        if line is None:
+            raise
+        raise ValueError(line) from error
+    except ValueError as error:
+        line = _describe_list_line(error)
         if line is None:
             raise
         raise ValueError(line) from error
@@ -139,7 +145,7 @@ def describe_unreadable_image(error: Exception) -> str | None:
     named = path or 'an image'
     return (
         f"{named} cannot be read ({reason[0]}): dict(type='LoadCheckedImage', on_error='skip') in "
-        "place of dict(type='LoadImageFromFile') names such images and leaves them out"
+        "place of dict(type='LoadImageFromFile') names such images and trains on others instead"
     )
 
 
@@ -149,7 +155,8 @@ def _describe_misspelling(cfg: Config, error: Exception) -> str | None:
     unregistered = re.match(r'(\S+) is not in the (?:\S+::)?(.+?) registry', text)
     for path, node in walk(cfg.to_dict()):
         if unknown and unknown[2] in node:
-            kind = _find_class(node.get('type'))
+            # (A loop of `train_cfg` needs no type.)
+            kind = _find_class(node.get('type', unknown[1]))
             if kind is not None and unknown[1] in [each.__name__ for each in kind.__mro__]:
                 hint = _did_you_mean(unknown[2], _arguments(kind))
                 return f'{path}.{unknown[2]}: {kind.__name__} has no such argument{hint}'
@@ -213,6 +220,34 @@ def _describe_missing_file(cfg: Config, error: Exception) -> str | None:
         if os.path.abspath(file).startswith(root + os.sep):
             return f'{path}: {_expectation(node)}, but {file} is missing'
     return None
+
+
+def _describe_list_line(error: ValueError) -> str | None:
+    """Return the line where mmpretrain could not read a list of images with labels."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = frame.f_locals
+        if frame.f_code.co_name == 'load_data_list' and {'lines', 'sample'} <= found.keys():
+            number = found['samples'].index(found['sample']) + 1
+            return (
+                f'{found["self"].ann_file}:{number}: expected a path and the number of a class, '
+                f'such as "a.jpg 0", but got {found["lines"][number - 1]!r}'
+            )
+    return None
+
+
+def refuse_skipped_images(cfg: Config, loader: str) -> None:
+    """Raise a ValueError where images to evaluate would be skipped: others would take their place.
+
+    Args:
+        cfg (Config): The config of a run.
+        loader (str): 'val_dataloader' or 'test_dataloader'.
+    """
+    for path, node in walk(cfg.get(loader), loader):
+        if type_name(node.get('type')) == 'LoadCheckedImage' and node.get('on_error') == 'skip':
+            raise ValueError(
+                f"Expected `on_error` of {path} to be 'error', but got 'skip', which evaluates "
+                'other images in place of those that cannot be read'
+            )
 
 
 def walk(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:

@@ -40,6 +40,7 @@ from .config_checks import (
     describe_finished,
     describe_unreadable_image,
     explained,
+    refuse_skipped_images,
     refuse_unknown_optimizer,
     type_name,
     uses_plugin,
@@ -215,6 +216,7 @@ def build_run(stock: ModuleType, args: argparse.Namespace, training: bool) -> Ru
     adapt_config_to_cpu(cfg)
     if not training or not add_custom_import(cfg):
         plugin_type = None
+    refuse_skipped_images(cfg, 'val_dataloader' if training else 'test_dataloader')
     if training:
         _seed_by_iteration(cfg)
         _record_unreadable_images(cfg)

@@ -3,6 +3,7 @@
 Its hooks are not part of any config: :func:`frlr_mm.engine.launch.build_run` adds them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mmpretrain.models import (
     CrossEntropyLoss,
     CSRAClsHead,
     FocalLoss,
+    ImageClassifier,
     MultiLabelClsHead,
     MultiTaskHead,
 )
@@ -21,6 +23,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from ..functional._select import num_selected
+from ..models.heads.bnneck_head import BNNeckHead
 from ..models.losses import FocusRectifiedLoss, HSLRLoss
 from ..models.sharded_linear import find_shards
 from .config_checks import UNUSED_OUTPUTS
@@ -61,6 +64,9 @@ class TrainingChecksHook(Hook):
         if not runner._resume:
             _warn_of_bias(runner, model)
         _warn_of_ratio(runner, model, self.num_outputs)
+        if runner.val_loop is not None:
+            trained = getattr(self.dataset, 'metainfo', {}).get('classes')
+            _warn_of_classes(runner, model, runner.val_loop, trained, 'training')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Find a label that no output stands for, where it is still on the CPU."""
@@ -99,7 +105,8 @@ class TrainingChecksHook(Hook):
 class CheckpointFitHook(Hook):
     """Refuses a checkpoint to test whose classifier, or half of whose keys, are of another model.
 
-    mmengine loads what fits and leaves the rest at random.
+    mmengine loads what fits and leaves the rest at random. Where the classes have other names, a
+    warning says so.
     """
 
     priority = 'LOWEST'  # after EMAHook has chosen what is loaded
@@ -121,6 +128,11 @@ class CheckpointFitHook(Hook):
         misfits = [key for key, shape in own.items() if found.get(key) != shape]
         classifier = [key for key in misfits if key in _classifier_keys(model)]
         if not classifier and 2 * len(misfits) < len(own):
+            trained = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+            if 'classes' in trained:
+                _warn_of_classes(
+                    runner, model, runner.test_loop, trained['classes'], 'the checkpoint'
+                )
             return
         key = (classifier or misfits)[0]
         theirs = f'has shape {found[key]}' if key in found else 'is missing'
@@ -212,7 +224,7 @@ def _classifier_keys(model: nn.Module) -> set[str]:
 def _warn_of_bias(runner: Runner, model: nn.Module) -> None:
     loss = _find_sigmoid_loss(model)
     for name, layer in _find_biases(model).items() if loss else ():
-        if layer.out_features > _MANY_CLASSES and layer.bias.detach().sigmoid().mean() > 0.25:
+        if layer.out_features >= _MANY_CLASSES and layer.bias.detach().sigmoid().mean() > 0.25:
             runner.logger.warning(
                 f'{loss} starts with {layer.out_features:,} sigmoids at 1 / 2 ({name} is 0): the '
                 "negatives of all classes come first; add dict(type='PriorBiasHook') to "
@@ -229,6 +241,27 @@ def _find_sigmoid_loss(model: nn.Module) -> str | None:
     return None
 
 
+def _warn_of_classes(
+    runner: Runner, model: nn.Module, loop: Any, trained: Sequence[str] | None, where: str
+) -> None:
+    """Warn where data to evaluate numbers its classes unlike those that a model is trained on.
+
+    One list may be longer: it may have classes that are not known. Of re-ID they have nothing in
+    common.
+    """
+    if not isinstance(model, ImageClassifier) or isinstance(model.head, BNNeckHead):
+        return
+    dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+    found = getattr(dataset, 'metainfo', {}).get('classes')
+    for i, (name, expected) in enumerate(zip(found or (), trained or (), strict=False)):
+        if name != expected:
+            runner.logger.warning(
+                f'Class {i} of the {type(dataset).__name__} to evaluate on is {name!r}, but '
+                f'{expected!r} in {where}: labels that are numbered otherwise count as wrong'
+            )
+            return
+
+
 def _warn_of_ratio(runner: Runner, model: nn.Module, num_outputs: int | None) -> None:
     ends = [
         hook.end_value
@@ -236,6 +269,11 @@ def _warn_of_ratio(runner: Runner, model: nn.Module, num_outputs: int | None) ->
         if isinstance(hook, FocusAnnealingHook) and hook.param == 'ratio'
     ]
     ratios = {m.ratio for m in model.modules() if isinstance(m, HSLRLoss)}
+    if ends and ratios and not ratios & set(ends):
+        runner.logger.warning(
+            f'HSLRLoss has ratio {min(ratios):g}, but FocusAnnealingHook ends at {ends[-1]:g}, '
+            'which counts: change `end_value` of the hook as well'
+        )
     for ratio in ends if ends and ratios else ratios:
         if not num_outputs or not 1 < num_outputs < _ENOUGH_CLASSES:
             return

@@ -11,6 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from frlr_mm.engine import launch
+from frlr_mm.engine.hooks import FocusAnnealingHook
 from frlr_mm.engine.run_checks import (
     CheckpointFitHook,
     CheckpointMisfitError,
@@ -173,6 +174,65 @@ def test_checkpoint_of_a_sharded_classifier_has_all_classes(rank):
     hook.after_load_checkpoint(runner, whole)
     with pytest.raises(CheckpointMisfitError, match=r'2 of its 2 .* \(4, 3\) .* and \(7, 3\)'):
         hook.after_load_checkpoint(runner, share)
+
+
+def with_classes(*classes):
+    dataset = SimpleNamespace(metainfo=dict(classes=classes))
+    return SimpleNamespace(dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ('classes', 'told'),
+    [
+        ('abcde', None),
+        ('abc', None),  # the last have no images
+        ('abcdefg', None),  # unknown ones come last
+        ('', None),
+        ('acde', "Class 1 of the SimpleNamespace to evaluate on is 'c', but 'b' in "),
+        ('Aabcde', "Class 0 of the SimpleNamespace to evaluate on is 'A', but 'a' in "),
+    ],
+)
+@pytest.mark.parametrize('head', ['LinearClsHead', 'BNNeckHead'])
+def test_classes_to_evaluate_on(classes, told, head):
+    """By the training data before training, by the checkpoint before a test; re-ID has others."""
+    backbone = dict(type='mmpretrain.LeNet5')
+    config = dict(type=head, num_classes=5, in_channels=8)
+    model = MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=config))
+    lines = []
+    runner = SimpleNamespace(
+        model=model,
+        hooks=[],
+        _resume=True,
+        logger=SimpleNamespace(warning=lines.append),
+        train_dataloader=with_classes(*'abcde'),
+        val_loop=SimpleNamespace(dataloader=with_classes(*classes)),
+        test_loop=SimpleNamespace(dataloader=with_classes(*classes)),
+    )
+    TrainingChecksHook().before_train(runner)
+    checkpoint = dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes='abcde')))
+    CheckpointFitHook().after_load_checkpoint(runner, checkpoint)
+    if told is None or head == 'BNNeckHead':
+        assert lines == []
+    else:
+        end = ': labels that are numbered otherwise count as wrong'
+        assert lines == [told + place + end for place in ('training', 'the checkpoint')]
+
+
+@pytest.mark.parametrize(('ratio', 'is_told'), [(0.3, False), (0.5, True)])
+def test_ratio_that_the_hook_replaces(ratio, is_told):
+    loss = dict(type='HSLRLoss', ratio=ratio)
+    lines = []
+    runner = SimpleNamespace(
+        model=make_model(**HEAD, loss=loss),
+        hooks=[FocusAnnealingHook('ratio', 1.0, 0.3)],
+        _resume=True,
+        logger=SimpleNamespace(warning=lines.append),
+        train_dataloader=with_classes(*'abcde'),
+        val_loop=None,
+    )
+    TrainingChecksHook().before_train(runner)
+    told = [line for line in lines if 'has ratio 0.5, but FocusAnnealingHook ends at 0.3' in line]
+    assert len(told) == is_told
 
 
 def test_error_is_left_for_the_launcher(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
 from tests.support.processes import free_port
@@ -91,6 +92,10 @@ def last_line(run_tool, *args, tool='train.py'):
             'model.backbone.typ: ResNet_CIFAR has no such argument',
         ),
         (
+            {'train_cfg.max_epoch': 1},
+            "TrainLoop has no such argument; did you mean 'max_epochs'?",
+        ),
+        (
             {'model.head.loss.type': 'CrosEntropyLoss'},
             "model.head.loss.type: 'CrosEntropyLoss' is not registered; did you mean "
             "'CrossEntropyLoss'?",
@@ -135,7 +140,7 @@ def test_warnings_and_a_run_that_is_finished(run_tool, tmp_path):
     assert status == 0
     assert output.strip().splitlines()[-1] == (
         'work_dirs/silent/epoch_1.pth is the end of its run, epoch 1 of 1: nothing left to do; '
-        'to train on, raise train_cfg.max_epochs'
+        'to train on, raise train_cfg.max_epochs, and the lengths in param_scheduler'
     )
 
     # A checkpoint of another model, and of the same with another classifier.
@@ -159,6 +164,26 @@ def test_label_out_of_range(run_tool, folders, tmp_path, hook):
     line = last_line(run_tool, folders, '--cfg-options', f'{DATASET}ann_file=list.txt')
     assert 'images/a/2.jpg' in line and 'of CustomDataset to be in [0, 2), ' in line
     assert '`num_classes`' in line and 'but got 5' in line
+
+
+def test_line_of_a_list_without_a_label(run_tool, folders, tmp_path):
+    for bad in ('a/2.jpg', 'a b/2.jpg', 'a/2.jpg 1.5'):
+        (tmp_path / 'images/list.txt').write_text(f'a/0.jpg 0\n{bad}\n')
+        line = last_line(run_tool, folders, *options({DATASET + 'ann_file': 'list.txt'}))
+        assert (
+            'images/list.txt:2: expected a path and the number of a class, such as "a.jpg 0", but '
+            f'got {bad!r}'
+        ) in line
+
+
+def test_images_to_evaluate_are_not_skipped(run_tool, folders):
+    skip = {'type': 'LoadCheckedImage', 'on_error': 'skip'}
+    change = {f'test_dataloader.dataset.pipeline.0.{key}': value for key, value in skip.items()}
+    torch.save(dict(state_dict={}), 'any.pth')
+    assert (
+        "Expected `on_error` of test_dataloader.dataset.pipeline.0 to be 'error', but got 'skip', "
+        'which evaluates other images in place of those that cannot be read'
+    ) in last_line(run_tool, folders, 'any.pth', *options(change), tool='test.py')
 
 
 @pytest.mark.parametrize(
