@@ -308,7 +308,9 @@ def _say_how_to_concatenate_persons() -> None:
         try:
             original(self, datasets, lazy_init, ignore_keys)
         except ValueError:
-            persons = {dataset.metainfo.get('persons') for dataset in self.datasets} - {None}
+            persons = {
+                each for dataset in self.datasets for each in dataset.metainfo.get('persons', ())
+            }
             if len(persons) < 2 or 'persons' in self.ignore_keys:
                 raise
             raise ValueError(

@@ -1,8 +1,8 @@
 """What the readers of all data sets take for a text file, an image file and its name.
 
-Text is UTF-8, with or without a byte order mark (BOM), with any line ends, and with blank lines at
-its end. Folders may hold hidden files, among them the ``._name`` files of macOS, and the case of a
-suffix does not matter.
+Text is UTF-8, with or without a byte order mark (BOM), with the line ends of Unix or Windows, and
+with blank lines at its end. Folders may hold hidden files, among them the ``._name`` files of
+macOS, and the case of a suffix does not matter.
 """
 
 import codecs
@@ -94,3 +94,20 @@ def check_image_name(path: Path, number: int, name: str) -> str:
             f'images, but got {name!r}'
         )
     return name
+
+
+def check_new_image(path: Path, number: int, name: str, seen: set[str]) -> None:
+    """Add the name of an image to those that a list has named so far.
+
+    Args:
+        path (Path): The list, for the error.
+        number (int): The line that names the image, for the error.
+        name (str): The name.
+        seen (set[str]): The names of the lines before.
+
+    Raises:
+        ValueError: If it is one of them.
+    """
+    if name in seen:
+        raise ValueError(f'{path}:{number}: the image {name} is there twice')
+    seen.add(name)

@@ -20,8 +20,8 @@ class ClassSubset:
     the order of ``classes``, and named so in the meta information.
 
     Args:
-        dataset (dict | BaseDataset): The data set or its config, with class names in its meta
-            information.
+        dataset (dict | BaseDataset): The data set, which stays as it is, or its config, with class
+            names in its meta information.
         classes (int | Sequence[str]): How many classes to keep, the first ones, or their names.
         others (str): What becomes of the images of other classes: 'drop' leaves them out,
             'unknown' keeps them with the label -1, after the images of the kept classes. Defaults
@@ -31,7 +31,8 @@ class ClassSubset:
 
     Raises:
         TypeError: If ``dataset`` is neither a config nor a data set.
-        ValueError: If ``classes`` or ``others`` does not fit, or an image has not one label.
+        ValueError: If ``classes`` or ``others`` does not fit, an image has not one label, or no
+            image is left.
     """
 
     def __init__(
@@ -51,7 +52,6 @@ class ClassSubset:
                 f'Expected `dataset` to be a data set or its config, but got {dataset!r}'
             )
         dataset.full_init()
-        self.dataset = dataset
         names = list(dataset.metainfo.get('classes') or ())
         kept = _choose(names, classes, type(dataset).__name__)
         numbers = {names.index(name): number for number, name in enumerate(kept)}
@@ -59,9 +59,15 @@ class ClassSubset:
         order = [i for i, label in enumerate(labels) if label in numbers]
         if others == 'unknown':
             order += [i for i, label in enumerate(labels) if label not in numbers]
-        dataset.get_subset_(order)
+        if not order:
+            raise ValueError(
+                f'Expected `classes` to leave images of {type(dataset).__name__}, but got '
+                f'{classes!r}, and none of its {len(labels)} images is of these'
+            )
+        # A copy, which gets another pipeline here, too: the data set may serve others.
+        self.dataset = dataset.get_subset(order)
         self._numbers = numbers
-        self.pipeline = dataset.pipeline
+        self.pipeline = self.dataset.pipeline
         self._metainfo = dict(dataset.metainfo, classes=tuple(kept))
 
     @property

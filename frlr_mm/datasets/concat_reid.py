@@ -52,7 +52,7 @@ class ConcatReID(ConcatDataset):
         ]
         self._first_labels = [0, *accumulate(sizes[:-1])]
         self._metainfo = metainfos[0] | dict(
-            persons=', '.join(str(metainfo.get('persons')) for metainfo in metainfos)
+            persons=tuple(each for metainfo in metainfos for each in metainfo.get('persons', ()))
         )
         if all('classes' in metainfo for metainfo in metainfos):
             self._metainfo['classes'] = tuple(

@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
-from mmpretrain.datasets import MultiLabelDataset
 
+from .._checks import check_choice
 from ._deepfashion_files import (
     parse_box,
     read_attribute_names,
     read_columns,
     read_labels,
 )
-from ._files import check_image_name
+from ._files import check_image_name, check_new_image
+from ._multi_label import SPLITS, SparseMultiLabelDataset
 
-SPLITS = ('train', 'val', 'test')
 # The types in list_attr_cloth.txt count from 1.
 ATTRIBUTE_TYPES = {
     'coarse': ('texture', 'fabric', 'shape', 'part', 'style'),
@@ -27,7 +27,7 @@ _BOX_COLUMNS = ('x_1', 'y_1', 'x_2', 'y_2')
 
 
 @DATASETS.register_module()
-class DeepFashionAttribute(MultiLabelDataset):
+class DeepFashionAttribute(SparseMultiLabelDataset):
     """Clothing attributes of DeepFashion, in the official layout and partition.
 
     ::
@@ -77,13 +77,9 @@ class DeepFashionAttribute(MultiLabelDataset):
         data_prefix: str = 'Img',
         **kwargs: Any,
     ) -> None:
-        for name, value, choices in (
-            ('split', split, SPLITS),
-            ('annotation', annotation, tuple(ATTRIBUTE_TYPES)),
-            ('unknown', unknown, ('keep', 'negative')),
-        ):
-            if value not in choices:
-                raise ValueError(f'Expected `{name}` to be one of {choices}, but got {value!r}')
+        check_choice('split', split, SPLITS)
+        check_choice('annotation', annotation, tuple(ATTRIBUTE_TYPES))
+        check_choice('unknown', unknown, ('keep', 'negative'))
         self.split = split
         self.annotation = annotation
         self.unknown = unknown
@@ -113,22 +109,28 @@ class DeepFashionAttribute(MultiLabelDataset):
     def _load_coarse(self, num_attributes: int) -> list[dict]:
         partition = Path(self.data_root, 'Eval', 'list_eval_partition.txt')
         infos: dict[str, dict] = {}
+        seen: set[str] = set()  # in whatever split
         for number, (name, split) in read_columns(partition, ('image', 'split'), has_header=True):
             if split not in SPLITS:
                 raise ValueError(
                     f'{partition}:{number}: expected one of {SPLITS}, but got {split!r}'
                 )
+            check_new_image(partition, number, name, seen)
             if split == self.split:
                 infos[check_image_name(partition, number, name)] = {}
 
         labels = self.annotation_folder / 'list_attr_img.txt'
-        for _, name, positive, unknown in read_labels(labels, num_attributes, has_names=True):
+        seen = set()
+        for number, name, positive, unknown in read_labels(labels, num_attributes, has_names=True):
+            check_new_image(labels, number, name, seen)
             if name in infos:
                 infos[name].update(self._info(name, positive, unknown))
         _check_complete(labels, infos, 'gt_label')
         if self.with_bbox:
             boxes = self.annotation_folder / 'list_bbox.txt'
+            seen = set()
             for number, (name, *box) in read_columns(boxes, ('image', *_BOX_COLUMNS), True):
+                check_new_image(boxes, number, name, seen)
                 if name in infos:
                     infos[name]['bbox'] = parse_box(boxes, number, box)
             _check_complete(boxes, infos, 'bbox')
@@ -160,14 +162,6 @@ class DeepFashionAttribute(MultiLabelDataset):
         if self.unknown == 'keep' and unknown.size:
             info['gt_unknown'] = unknown
         return info
-
-    def get_data_info(self, idx: int) -> dict:
-        """Return what the pipeline gets of an image; its labels are kept sparse until here."""
-        info = super().get_data_info(idx)
-        score = np.zeros(len(self.CLASSES), np.float32)
-        score[info['gt_label']] = 1
-        score[info.pop('gt_unknown', [])] = -1
-        return info | dict(gt_score=score)
 
     def extra_repr(self) -> list[str]:
         """Return the lines that ``print(dataset)`` adds."""

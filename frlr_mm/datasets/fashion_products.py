@@ -3,21 +3,18 @@
 import csv
 import io
 import logging
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
-from mmpretrain.datasets import MultiLabelDataset
 
-from .._checks import check_int
+from .._checks import check_choice, check_int
 from ._files import decode_line, list_images, open_text
+from ._multi_label import SPLITS, SparseMultiLabelDataset, checksum_split
 
-SPLITS = ('train', 'val', 'test')
 COLUMNS = ('masterCategory', 'subCategory', 'articleType', 'baseColour', 'usage')
 _TABLE = 'styles.csv'
 # The last column, whose commas are not quoted in some rows of the official file.
@@ -27,7 +24,7 @@ Product = dict[str, str]
 
 
 @DATASETS.register_module()
-class FashionProducts(MultiLabelDataset):
+class FashionProducts(SparseMultiLabelDataset):
     """Fashion Product Images (small): several labels per product, one of each type or unknown.
 
     ::
@@ -74,12 +71,8 @@ class FashionProducts(MultiLabelDataset):
         unknown: str = 'keep',
         **kwargs: Any,
     ) -> None:
-        for name, value, choices in (
-            ('split', split, SPLITS),
-            ('unknown', unknown, ('keep', 'negative')),
-        ):
-            if value not in choices:
-                raise ValueError(f'Expected `{name}` to be one of {choices}, but got {value!r}')
+        check_choice('split', split, SPLITS)
+        check_choice('unknown', unknown, ('keep', 'negative'))
         if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
             raise ValueError(
                 f'Expected `columns` to be different names of columns, but got {columns!r}'
@@ -104,7 +97,7 @@ class FashionProducts(MultiLabelDataset):
         return [
             self._info(str(folder / names[product['id']]), product, labels)
             for product in products
-            if product_split(product['id']) == self.split
+            if checksum_split(product['id']) == self.split
         ]
 
     def _read_products(self, images: dict[str, str]) -> list[Product]:
@@ -169,30 +162,9 @@ class FashionProducts(MultiLabelDataset):
             info['gt_unknown'] = [i for (column, _), i in labels.items() if column in empty]
         return info
 
-    def get_data_info(self, idx: int) -> dict:
-        """Return what the pipeline gets of an image; its labels are kept sparse until here."""
-        info = super().get_data_info(idx)
-        score = np.zeros(len(self.CLASSES), np.float32)
-        score[info['gt_label']] = 1
-        score[info.pop('gt_unknown', [])] = -1
-        return info | dict(gt_score=score)
-
     def extra_repr(self) -> list[str]:
         """Return the lines that ``print(dataset)`` adds."""
         return [f'Split: \t{self.split}', f'Unknown labels: \t{self.unknown}']
-
-
-def product_split(product_id: str) -> str:
-    """Return the split of a product, by the CRC-32 of its id.
-
-    Args:
-        product_id (str): The id, a decimal number.
-
-    Returns:
-        str: 'train' for about 70 % of the products, 'val' for 10 %, 'test' for 20 %.
-    """
-    place = zlib.crc32(product_id.encode()) % 10
-    return 'train' if place < 7 else 'val' if place < 8 else 'test'
 
 
 def _read_lines(path: Path) -> Iterator[str]:

@@ -71,7 +71,8 @@ def count_labels(dataset: Any, num_classes: int, task: str | None = None) -> Lab
 
     Raises:
         TypeError: If the data set shows no annotations.
-        ValueError: If an image lacks a label, or has one that does not fit C classes.
+        ValueError: If an image lacks a label, or has one that is not an integer or does not fit C
+            classes, or a ``gt_score`` above 1 or NaN.
     """
     name = type(dataset).__name__
     get_info = getattr(dataset, 'get_data_info', None)
@@ -95,16 +96,27 @@ def count_labels(dataset: Any, num_classes: int, task: str | None = None) -> Lab
                     f'Expected `gt_score` of image {i} of {name} to have shape ({num_classes},), '
                     f'but got {score.shape}'
                 )
+            if not (score <= 1).all():  # nor is NaN
+                raise ValueError(
+                    f'Expected `gt_score` of {_describe(i, info, name)} to be at most 1, or below '
+                    f'0 where unknown, but got {score[~(score <= 1)][0]}'
+                )
             is_unknown = score < 0
             unknown += is_unknown
             positive += np.where(is_unknown, 0, score)
-        elif isinstance(label, (int, np.integer)):
+        elif isinstance(label, (int, np.integer)) and not isinstance(label, bool):
             # Most data sets have single labels, and ImageNet-21k has 14 million of them.
             if not 0 <= label < num_classes:
                 raise ValueError(_out_of_range(i, info, name, num_classes, label))
             positive[label] += 1
         elif label is not None and not isinstance(label, dict):
-            indices = np.atleast_1d(label).astype(np.int64)
+            indices = np.atleast_1d(label)
+            if indices.size and indices.dtype.kind not in 'iu':
+                raise ValueError(
+                    f'Expected `gt_label` of {_describe(i, info, name)} to be an int or a '
+                    f'sequence of ints, but got {label!r}'
+                )
+            indices = indices.astype(np.int64)
             if indices.size and not 0 <= indices.min() <= indices.max() < num_classes:
                 raise ValueError(_out_of_range(i, info, name, num_classes, label))
             positive[indices] += 1
@@ -123,9 +135,13 @@ def _of_task(labels: Any, task: str) -> Any:
     return labels.get(task) if isinstance(labels, dict) else None
 
 
-def _out_of_range(index: int, info: dict, name: str, num_classes: int, label: Any) -> str:
+def _describe(index: int, info: dict, name: str) -> str:
     path = f', {info["img_path"]},' if info.get('img_path') else ''
+    return f'image {index}{path} of {name}'
+
+
+def _out_of_range(index: int, info: dict, name: str, num_classes: int, label: Any) -> str:
     return (
-        f'Expected `gt_label` of image {index}{path} of {name} to be in [0, {num_classes}), the '
+        f'Expected `gt_label` of {_describe(index, info, name)} to be in [0, {num_classes}), the '
         f'range of `num_classes`, but got {label}'
     )

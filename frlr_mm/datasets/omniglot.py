@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from .._checks import check_int
+from .._checks import check_choice, check_int
 from ._files import list_images
 from .reid import ReIDDataset
 
@@ -83,7 +83,8 @@ class Omniglot(BaseDataset):
         **kwargs: Any,
     ) -> None:
         self.drawers = _check_drawers(drawers)
-        self.part = _check_part(part)
+        check_choice('part', part, PARTS)
+        self.part = part
         self.alphabets = alphabets
         super().__init__(ann_file='', data_root=data_root, **kwargs)
 
@@ -148,7 +149,7 @@ class OmniglotReID(ReIDDataset):
         **kwargs: Any,
     ) -> None:
         if part is not None:
-            _check_part(part)
+            check_choice('part', part, PARTS)
         self.part = part
         self.alphabets = alphabets
         super().__init__(split, data_root, **kwargs)
@@ -172,16 +173,16 @@ def _check_drawers(drawers: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(sorted(set(drawers)))
 
 
-def _check_part(part: str) -> str:
-    if part not in PARTS:
-        raise ValueError(f'Expected `part` to be one of {PARTS}, but got {part!r}')
-    return part
-
-
 def _read_images(root: Path, part: str, alphabets: Sequence[str] | None) -> list[_Image]:
     """Return the images of the chosen alphabets in the order of the characters' ids."""
     folders = [FOLDERS[part]] if part in FOLDERS else list(FOLDERS.values())
-    paths = {path.name: path for folder in folders for path in _list_folders(root / folder, root)}
+    paths: dict[str, Path] = {}
+    for name in folders:
+        for path in _list_folders(root / name, root):
+            if paths.setdefault(path.name, path) != path:
+                raise ValueError(
+                    f'Expected each alphabet in one folder, but got {paths[path.name]} and {path}'
+                )
     if alphabets is not None:
         if not alphabets or isinstance(alphabets, str) or not set(alphabets) <= set(paths):
             raise ValueError(

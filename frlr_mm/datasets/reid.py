@@ -10,11 +10,13 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ._files import list_images, read_lines
+from .._checks import check_choice
+from ._files import check_new_image, list_images, read_lines
 
 SPLITS = ('train', 'query', 'gallery', 'test')
 # Images of no person at all, or of a badly cut one: neither right nor wrong as an answer.
 JUNK_ID = -1
+_NUMBER = re.compile('-?[0-9]+')
 MSMT17_FOLDERS = {'V1': ('train', 'test'), 'V2': ('mask_train_v2', 'mask_test_v2')}
 # Groups 1 to 3 are the path, the camera and the id. The whole path is spelt out: a list is
 # data, and may lead nowhere else.
@@ -55,10 +57,10 @@ class ReIDDataset(BaseDataset):
     def __init__(
         self, split: str, data_root: str, metainfo: dict | None = None, **kwargs: Any
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
+        check_choice('split', split, SPLITS)
         self.split = split
-        persons = f'{type(self).__name__} in {data_root}'
+        # (A string would be taken for the path of a file, which a warning misses.)
+        persons = (f'{type(self).__name__} in {data_root}',)
         super().__init__(
             ann_file='',
             metainfo=dict(persons=persons) | (metainfo or {}),
@@ -170,13 +172,13 @@ class FolderReIDDataset(ReIDDataset):
             expected = f'have a name that `pattern` = {self.pattern.pattern!r} fits'
         if not ids:
             raise ValueError(f'Expected {path} to {expected}')
-        try:
-            return int(ids[0]), int(ids[1])
-        except (TypeError, ValueError):  # a group that took no part is None
+        # A group that took no part is None. `int` alone would take 1_0 for 10, another person.
+        if not all(group and _NUMBER.fullmatch(group) for group in ids):
             raise ValueError(
                 f'Expected the groups `pid` and `camera` of `pattern` to be whole numbers in '
                 f'{path}, but got {ids[0]!r} and {ids[1]!r}'
-            ) from None
+            )
+        return int(ids[0]), int(ids[1])
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -257,10 +259,7 @@ class CUHK03NP(FolderReIDDataset):
     example = '0003_c1_21.png'
 
     def __init__(self, split: str, data_root: str, boxes: str = 'detected', **kwargs: Any) -> None:
-        if boxes not in ('detected', 'labeled'):
-            raise ValueError(
-                f"Expected `boxes` to be one of ('detected', 'labeled'), but got {boxes!r}"
-            )
+        check_choice('boxes', boxes, ('detected', 'labeled'))
         self.boxes = boxes
         super().__init__(split, data_root, **kwargs)
 
@@ -292,10 +291,7 @@ class MSMT17(ReIDDataset):
     """
 
     def __init__(self, split: str, data_root: str, version: str = 'V2', **kwargs: Any) -> None:
-        if version not in MSMT17_FOLDERS:
-            raise ValueError(
-                f'Expected `version` to be one of {tuple(MSMT17_FOLDERS)}, but got {version!r}'
-            )
+        check_choice('version', version, MSMT17_FOLDERS)
         self.version = version
         self.archive_folder = f'MSMT17_{version}'
         super().__init__(split, data_root, **kwargs)
@@ -313,6 +309,7 @@ class MSMT17(ReIDDataset):
             raise ValueError(
                 f'Expected {list_file} to hold lines such as {_MSMT17_EXAMPLE!r}, but it is empty'
             )
+        seen: set[str] = set()
         for number, line in lines:
             match = _MSMT17_LINE.fullmatch(line)
             if match is None:
@@ -320,4 +317,5 @@ class MSMT17(ReIDDataset):
                     f'Expected line {number} of {list_file} to be like '
                     f'{_MSMT17_EXAMPLE!r}, but got {line!r}'
                 )
+            check_new_image(list_file, number, match[1], seen)
             yield folder / match[1], int(match[3]), int(match[2])

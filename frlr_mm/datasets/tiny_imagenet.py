@@ -7,7 +7,8 @@ from typing import Any
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import BaseDataset
 
-from ._files import list_images, read_lines
+from .._checks import check_choice
+from ._files import check_new_image, list_images, read_lines
 
 SPLITS = ('train', 'val')
 _SUFFIX = '.jpeg'
@@ -47,8 +48,7 @@ class TinyImageNet(BaseDataset):
     """
 
     def __init__(self, data_root: str, split: str, **kwargs: Any) -> None:
-        if split not in SPLITS:
-            raise ValueError(f'Expected `split` to be one of {SPLITS}, but got {split!r}')
+        check_choice('split', split, SPLITS)
         self.split = split
         super().__init__(ann_file='', data_root=data_root, data_prefix=split, **kwargs)
 
@@ -87,6 +87,7 @@ class TinyImageNet(BaseDataset):
         folder = Path(self.img_prefix, 'images')
         names = set(_list_images(folder))
         data_list = []
+        seen: set[str] = set()
         for number, line in _read_lines(path):
             columns = line.split('\t')
             if len(columns) != _VAL_COLUMNS:
@@ -99,6 +100,7 @@ class TinyImageNet(BaseDataset):
                 raise ValueError(f'{path}:{number}: expected a class of wnids.txt, but got {wnid}')
             if name not in names:
                 raise ValueError(f'{path}:{number}: expected an image in {folder}, but got {name}')
+            check_new_image(path, number, name, seen)
             data_list.append(dict(img_path=str(folder / name), gt_label=labels[wnid]))
         return data_list
 

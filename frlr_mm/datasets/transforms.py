@@ -2,14 +2,19 @@
 
 import io
 import os
+import re
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
+from mmcv.image.io import imread_flags, supported_backends
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.fileio import get
 from mmengine.registry import TRANSFORMS
 from PIL import Image
+
+from .._checks import check_choice
 
 POLICIES = ('error', 'skip')
 # How a whole file ends, and how many bytes of padding are looked through for it.
@@ -77,13 +82,16 @@ class LoadCheckedImage(LoadImageFromFile):
             ``ignore_empty``.
 
     Raises:
-        ValueError: If ``on_error`` is neither.
+        ValueError: If ``on_error`` is neither, or mmcv does not know ``imdecode_backend`` or
+            ``color_type``.
     """
 
     def __init__(self, on_error: str = 'error', record: str | None = None, **kwargs: Any) -> None:
-        if on_error not in POLICIES:
-            raise ValueError(f'Expected `on_error` to be one of {POLICIES}, but got {on_error!r}')
+        check_choice('on_error', on_error, POLICIES)
         super().__init__(**kwargs)
+        # Here, since an error of a decoder is taken for damage of the image.
+        check_choice('imdecode_backend', self.imdecode_backend, (None, *supported_backends))
+        check_choice('color_type', self.color_type, imread_flags)
         self.on_error = on_error
         self.record = record
 
@@ -127,16 +135,26 @@ class LoadCheckedImage(LoadImageFromFile):
             raise UnreadableImageError('the file is empty')
         end = next((end for start, end in _ENDS.items() if data.startswith(start)), None)
         if end is None or end not in data[-_PADDING:]:
-            file = io.BytesIO(data)
             try:
-                with Image.open(file) as image:
-                    image.load()
+                with Image.open(io.BytesIO(data)) as file:
+                    file.load()
             except Exception as error:  # Pillow's decoders raise whatever they meet
-                # Without what names the buffer: an image has one reason, whenever it is read.
-                reason = str(error).replace(repr(file), '').replace(repr(data), '')
-                reason = ' '.join(reason.split())
-                raise UnreadableImageError(reason or type(error).__name__) from None
-        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+                raise UnreadableImageError(_describe(error, data)) from None
+        # Of the other decoders, what a missing library raises is none of the three.
+        is_pillow = self.imdecode_backend == 'pillow'
+        errors = Exception if is_pillow else (cv2.error, OSError, ValueError)
+        try:
+            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        except ImportError:
+            raise
+        except errors as error:
+            raise UnreadableImageError(_describe(error, data)) from None
         if image is None:
             raise UnreadableImageError('it cannot be decoded')
         return image
+
+
+def _describe(error: Exception, data: bytes) -> str:
+    """Return the reason on one line, the same whenever the image is read."""
+    reason = re.sub(r'<_io\.BytesIO object at \w+>', '', str(error)).replace(repr(data), '')
+    return ' '.join(reason.split()) or type(error).__name__

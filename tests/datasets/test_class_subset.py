@@ -61,6 +61,23 @@ def test_pipeline_stands_where_inferencers_look_for_it():
         ClassSubset(FourClasses(pipeline=PACK), 2, pipeline=PACK)
 
 
+@pytest.mark.parametrize('serialize_data', [True, False])
+def test_leaves_the_data_set_as_it_is(serialize_data):
+    dataset = FourClasses(pipeline=PACK, serialize_data=serialize_data)
+    before = read(dataset)
+    for _ in range(2):
+        assert read(ClassSubset(dataset, 2)) == [(1, 0), (3, 1), (4, 0)]
+        assert read(ClassSubset(dataset, ['cat'])) == [(2, 0)]
+    assert read(dataset) == before and dataset.metainfo['classes'] == NAMES
+
+
+def test_refuses_to_be_empty():
+    dataset = FourClasses(pipeline=PACK, metainfo=dict(classes=(*NAMES, 'eel')))
+    with pytest.raises(ValueError, match=r"FourClasses, but got \['eel'\], .* 6 images"):
+        ClassSubset(dataset, ['eel'])
+    assert len(ClassSubset(dataset, ['eel'], others='unknown')) == 6
+
+
 @pytest.mark.parametrize('is_wrapped', [False, True])
 def test_labels_stay_new_when_the_pipeline_is_switched(is_wrapped):
     cfg = dict(

@@ -99,6 +99,18 @@ def test_errors_name_file_and_line(root, file, number, change, match):
         DeepFashionAttribute(str(root), 'train', with_bbox=True)
 
 
+@pytest.mark.parametrize('split', ['train', 'test'])
+@pytest.mark.parametrize('file', [IMG, BBOX, EVAL])
+def test_image_that_is_there_twice(root, file, split):
+    """The same row again, and a row that says something else: here, an image of two splits."""
+    first, last = (root / file).read_text().splitlines()[2::11]
+    name = first.split()[0]
+    for again in (first, last.replace(last.split()[0], name)):
+        replace_line(root / file, 14, lambda _, again=again: again + '\n')
+        with pytest.raises(ValueError, match=rf'{file}:14: the image {name} is there twice'):
+            DeepFashionAttribute(str(root), split, with_bbox=True)
+
+
 @pytest.mark.parametrize('file', [IMG, CLOTH, BBOX, EVAL])
 def test_text_that_is_no_utf8(root, file):
     content = (root / file).read_bytes().splitlines(keepends=True)

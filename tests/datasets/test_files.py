@@ -195,6 +195,8 @@ def test_read_lines(tmp_path):
     path = tmp_path / 'list.txt'
     path.write_bytes('\ufeffa\r\n\n  \nb\u2028c \x0b\n\n\t'.encode())
     assert read_lines(path) == [(1, 'a'), (2, ''), (3, ''), (4, 'b\u2028c')]
+    path.write_bytes(b'a\rb\nc')  # a carriage return alone ends no line
+    assert read_lines(path) == [(1, 'a\rb'), (2, 'c')]
     path.write_bytes(b'a\nb\xff\n')
     with pytest.raises(ValueError, match=r'list\.txt:2: expected UTF-8'):
         read_lines(path)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from frlr_mm.datasets import GlyphAttributes, GlyphDataset
+from frlr_mm.datasets._multi_label import checksum_split
 from frlr_mm.datasets.glyphs._attributes import (
     MIN_CHARACTERS,
     attribute_names,
-    attribute_split,
     attribute_types,
 )
 from frlr_mm.datasets.glyphs._drawing import render_glyph
@@ -81,7 +81,7 @@ def test_rare_attributes_are_left_out():
 
 def test_splits_share_no_character_and_leave_none_out():
     splits = {
-        split: [c for c in glyph_characters() if attribute_split(c) == split]
+        split: [c for c in glyph_characters() if checksum_split(c) == split]
         for split in ('train', 'val', 'test')
     }
     assert {split: len(c) for split, c in splits.items()} == dict(train=1521, val=213, test=428)

@@ -5,6 +5,7 @@ import re
 import mmengine
 import numpy as np
 import pytest
+import torch
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmpretrain.datasets import KFoldDataset, MultiTaskDataset
 
@@ -44,6 +45,7 @@ def test_scores_soft_and_unknown():
     [
         [[0, 2], [], [2], [2, 2]],
         [np.array([0, 2]), np.array([], np.int64), np.array([2]), np.array([2, 2])],
+        [torch.tensor([0, 2]), torch.tensor([]), np.uint8([2]), torch.tensor([2, 2]).int()],
     ],
 )
 def test_lists_of_labels(labels):
@@ -109,12 +111,35 @@ def test_deepfashion(tmp_path, unknown):
         (ValueError, Labelled([0, 3]), r'`gt_label` of image 1 of Labelled.*\[0, 3\).*3'),
         (ValueError, Labelled([[0, -1]]), r'`gt_label` of image 0.*\[0, -1\]'),
         (ValueError, Labelled([[0.0] * 4], 'gt_score'), r'`gt_score` of image 0.*\(3,\).*\(4,\)'),
+        (
+            ValueError,
+            Labelled([[0, 1.5, 0]], 'gt_score'),
+            r'`gt_score` of image 0 .* 1, .*1\.5',
+        ),
+        (ValueError, Labelled([[0, 1, -1], [0, np.nan, -1]], 'gt_score'), '1 of Labelled .* nan'),
+        (ValueError, Labelled([1.7]), r'`gt_label` of image 0 of Labelled .* int .* got 1\.7'),
+        (ValueError, Labelled([0, '1']), "`gt_label` of image 1 of Labelled .* int .* got '1'"),
+        (ValueError, Labelled([[0, 1.0]]), r'`gt_label` of image 0 .* ints, but got \[0, 1\.0\]'),
+        (ValueError, Labelled([True]), '`gt_label` of image 0 .* int .* got True'),
+        (
+            ValueError,
+            Labelled([torch.tensor([1.0])]),
+            '`gt_label` of image 0 .* got tensor',
+        ),
         (ValueError, Labelled([1], 'label'), "image 0 of Labelled.*`gt_score`.*'label'"),
         (ValueError, Labelled([dict(colour=1)]), 'image 0 of Labelled.*one task.*several tasks'),
     ],
 )
 def test_refuses(error, dataset, message):
     with pytest.raises(error, match=message):
+        count_labels(dataset, 3)
+
+
+def test_refused_image_is_named():
+    dataset = Labelled([[2.0, 0, 0]], 'gt_score')
+    dataset.full_init()
+    dataset.data_list[0]['img_path'] = 'a/b.jpg'
+    with pytest.raises(ValueError, match=r'of image 0, a/b\.jpg, of Labelled .* got 2\.0'):
         count_labels(dataset, 3)
 
 

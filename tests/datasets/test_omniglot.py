@@ -160,6 +160,14 @@ def test_two_folders_of_one_id_and_empty_folders(root):
         Omniglot(str(root))
 
 
+def test_alphabet_in_both_folders(root):
+    both = [root / folder / 'Greek' for folder in ('images_background', 'images_evaluation')]
+    (root / 'images_evaluation/Angelic').rename(both[1])
+    with pytest.raises(ValueError, match=f'one folder, but got {both[0]} and {both[1]}'):
+        Omniglot(str(root))
+    assert len(Omniglot(str(root), part='background')) == 60
+
+
 @pytest.mark.parametrize('missing', ['images_background', 'images_evaluation'])
 def test_missing_folder(root, missing):
     (root / missing).rename(root / 'elsewhere')

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from mmengine.dataset import base_dataset
 from mmengine.registry import DATASETS
 
 from frlr_mm.datasets import CUHK03NP, MSMT17, DukeMTMCreID, Market1501
@@ -39,6 +40,18 @@ def test_market1501(tmp_path, archive_folder, split):
     assert items(dataset) == MARKET1501_ITEMS[split]
     if split == 'train':
         assert dataset.metainfo['classes'] == ('0002', '0007', '0011')
+
+
+def test_persons_are_not_taken_for_a_file(tmp_path, monkeypatch):
+    """As mmengine takes text in the meta information, with a warning where it is none."""
+    lines = []
+    monkeypatch.setattr(
+        base_dataset, 'print_log', lambda text, *args, **kwargs: lines.append(text)
+    )
+    reid_layouts.WRITERS['market1501'](tmp_path)
+    dataset = Market1501('test', str(tmp_path), pipeline=[])
+    assert dataset.metainfo['persons'] == (f'Market1501 in {tmp_path}',)
+    assert lines == []
 
 
 def test_market1501_drops_junk_and_keeps_distractors(tmp_path):
@@ -192,6 +205,16 @@ def test_msmt17_names_the_line_that_does_not_fit(tmp_path, line):
     lines = reid_layouts.MSMT17['list_train.txt']
     list_file.write_text('\n'.join([*lines[:2], line, *lines[2:]]) + '\n')
     with pytest.raises(ValueError, match=f'Expected line 3 of {list_file} to be like'):
+        MSMT17('train', str(tmp_path))
+
+
+@pytest.mark.parametrize('person_id', [0, 7])
+def test_msmt17_names_the_line_that_names_an_image_again(tmp_path, person_id):
+    reid_layouts.write_msmt17(tmp_path)
+    list_file = tmp_path / 'list_train.txt'
+    name = reid_layouts.MSMT17['list_train.txt'][0].split()[0]
+    list_file.write_text(list_file.read_text() + f'{name} {person_id}\n')
+    with pytest.raises(ValueError, match=f'{list_file}:5: the image {name} is there twice'):
         MSMT17('train', str(tmp_path))
 
 

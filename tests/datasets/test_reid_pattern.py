@@ -61,6 +61,14 @@ def test_group_that_is_no_number(tmp_path):
             Market1501('train', str(tmp_path), pattern=pattern)
 
 
+@pytest.mark.parametrize('name', ['1_0_cam2_a.jpg', '\u0661_cam2_a.jpg', '7_cam1_0_a.jpg'])
+def test_group_that_int_alone_would_read(tmp_path, name):
+    """As another number: 1_0 is not person 10."""
+    write(tmp_path, dict(FILES, bounding_box_train=['10_cam2_a.jpg', name]))
+    with pytest.raises(ValueError, match='to be whole numbers in '):
+        Market1501('train', str(tmp_path), pattern=r'(?P<pid>[\d_]+)_cam(?P<camera>[\d_]+)_.*')
+
+
 def test_folder_without_images(tmp_path):
     write(tmp_path, dict(FILES, bounding_box_train=['-1_cam1_a.jpg']))
     with pytest.raises(ValueError, match='such as those of `pattern`, but it holds none'):

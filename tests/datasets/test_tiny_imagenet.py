@@ -56,6 +56,11 @@ def test_refuses_other_splits(root):
             'val_0.JPEG\tn02124075\t0\t32\t44\t62\n../a.JPEG\tn02124075\t0\t32\t44\t62\n',
             r':2: expected an image in .*got ../a.JPEG',
         ),
+        (
+            'val/val_annotations.txt',
+            'val_0.JPEG\tn02124075\t0\t32\t44\t62\nval_0.JPEG\tn01443537\t0\t32\t44\t62\n',
+            r'val_annotations.txt:2: the image val_0.JPEG is there twice',
+        ),
     ],
 )
 def test_errors_name_file_and_line(root, file, text, match):

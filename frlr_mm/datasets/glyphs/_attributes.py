@@ -1,11 +1,9 @@
 """The attributes of glyphs: what Unicode says of a character, and what its face adds."""
 
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 
-ATTRIBUTE_SPLITS = ('train', 'val', 'test')
 # An attribute of fewer characters would leave the test split next to none.
 MIN_CHARACTERS = 20
 SCRIPTS = ('Latin', 'Greek', 'Cyrillic', 'Armenian', 'Georgian')
@@ -19,22 +17,6 @@ _FACE_MARKS = {
     'serif': ('Serif',),
     'monospaced': ('Mono',),
 }
-
-
-def attribute_split(character: str) -> str:
-    """Return the split that all images of a character belong to.
-
-    A checksum decides, not the order of the code points, in which capital and small letters
-    alternate.
-
-    Args:
-        character (str): The character.
-
-    Returns:
-        str: 'train' for about 70 % of the characters, 'val' for 10 %, 'test' for 20 %.
-    """
-    place = zlib.crc32(character.encode()) % 10
-    return 'train' if place < 7 else 'val' if place < 8 else 'test'
 
 
 def _character_attributes(character: str) -> set[tuple[str, str]]:

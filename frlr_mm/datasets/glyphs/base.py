@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 from rich.progress import Progress
 
-from ..._checks import check_int
+from ..._checks import check_choice, check_int
 from ...engine.files import replacing
 from ._drawing import FONT_SIZE, IMAGE_SIZE, render_glyph
 from ._faces import FACES, builtin_font, glyph_characters
@@ -86,8 +86,7 @@ class BaseGlyphDataset(BaseDataset):
         metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        if split not in self.splits:
-            raise ValueError(f'Expected `split` to be one of {self.splits}, but got {split!r}')
+        check_choice('split', split, self.splits)
         self.split = split
         # What is rendered: queries and gallery are parts of it.
         self.source = 'test' if split in ('query', 'gallery') else split

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from ..._checks import check_int
-from ._attributes import ATTRIBUTE_SPLITS, attribute_names, attribute_split, attribute_types
+from ..._checks import check_choice, check_int
+from .._multi_label import SPLITS, checksum_split
+from ._attributes import attribute_names, attribute_types
 from ._faces import TEST_FACES, TRAIN_FACES
 from .base import BaseGlyphDataset
 
@@ -110,7 +111,7 @@ class GlyphAttributes(BaseGlyphDataset):
         As :class:`BaseGlyphDataset`.
     """
 
-    splits = ATTRIBUTE_SPLITS
+    splits = SPLITS
     prefix = 'attributes-'
 
     @property
@@ -124,7 +125,8 @@ class GlyphAttributes(BaseGlyphDataset):
 
     def choose_characters(self, characters: tuple[str, ...]) -> tuple[str, ...]:
         """Return the characters that belong to the split."""
-        chosen = tuple(c for c in characters if attribute_split(c) == self.split)
+        # Not by the order of the code points, in which capital and small letters alternate.
+        chosen = tuple(c for c in characters if checksum_split(c) == self.split)
         if not chosen:
             raise ValueError(
                 f'Expected characters of all splits, but none of the {len(characters)} belongs to '
@@ -182,8 +184,7 @@ def GlyphDataset(  # noqa: N802 (configs name the task's class by it)
     Raises:
         ValueError: If ``task`` is not one of the three; else as :class:`BaseGlyphDataset`.
     """
-    if task not in TASKS:
-        raise ValueError(f'Expected `task` to be one of {tuple(TASKS)}, but got {task!r}')
+    check_choice('task', task, TASKS)
     if task != 'attributes':
         kwargs['num_classes'] = num_classes
     return TASKS[task](split, samples_per_face=samples_per_face, seed=seed, **kwargs)
