@@ -33,6 +33,8 @@ OPTIONS: dict[str, tuple[dict[str, dict], list[tuple[str, dict]]]] = {
         {'lr': dict(lr=0.4), 'hslr': dict(lr=0.4, ratio=0.1, anneal='cosine')},
         _with_and_without_bias_decay('lr', 'hslr'),
     ),
+    # Trained to the end, since the short runs showed that the bias has to decay there.
+    'kanji': ({'lr': dict(lr=0.4)}, _with_and_without_bias_decay('lr')),
     'omniglot-id': (
         {
             'sr': dict(weight_decay=1e-3),
