@@ -27,7 +27,7 @@ def val_lines(output):
         ),
         (
             [GLYPHS, *options({'train_cfg.max_epoch': 1})],
-            "unexpected keyword argument 'max_epoch'",
+            "SeededEpochTrainLoop has no such argument; did you mean 'max_epochs'?",
         ),
         (
             [GLYPHS, *options({'model.head.loss.alpha': -1})],
