@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import LOOPS, METRICS, OPTIMIZERS, PARAM_SCHEDULERS
+from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 
 from .checkpoints import read_meta
@@ -96,18 +97,13 @@ def explained(cfg: Config) -> Iterator[None]:
     missing = list(_find_missing_roots(cfg))  # before a data set makes the folder of a download
     try:
         yield
-    except (TypeError, KeyError) as error:
-        line = _describe_misspelling(cfg, error)
-        if line is None:
-            raise
-        raise ValueError(line) from error
-    except ValueError as error:
-        line = _describe_list_line(error)
-        if line is None:
-            raise
-        raise ValueError(line) from error
-    except (OSError, RuntimeError, AssertionError) as error:
-        line = missing[0] if missing else _describe_missing_file(cfg, error)
+    except (TypeError, KeyError, ValueError, OSError, RuntimeError, AssertionError) as error:
+        if isinstance(error, (TypeError, KeyError)):
+            line = _describe_misspelling(cfg, error)
+        elif isinstance(error, ValueError):
+            line = _describe_list_line(error)
+        else:
+            line = missing[0] if missing else _describe_missing_file(cfg, error)
         if line is None:
             raise
         raise ValueError(line) from error
@@ -226,7 +222,7 @@ def _describe_list_line(error: ValueError) -> str | None:
     """Return the line where mmpretrain could not read a list of images with labels."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = frame.f_locals
-        if frame.f_code.co_name == 'load_data_list' and {'lines', 'sample'} <= found.keys():
+        if isinstance(found.get('self'), CustomDataset) and {'lines', 'sample'} <= found.keys():
             number = found['samples'].index(found['sample']) + 1
             return (
                 f'{found["self"].ann_file}:{number}: expected a path and the number of a class, '

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._checks import check_number
 from ._count import counts_ties, last_tied
 from ._inputs import is_eager_on_cpu
 from ._torch import is_compiling
@@ -34,10 +35,10 @@ def num_selected(num_classes: int, ratio: float) -> int:
         int: k, in [1, C].
 
     Raises:
-        ValueError: If ``ratio`` is out of range.
+        TypeError: If ``ratio`` is not a number.
+        ValueError: If it is out of range.
     """
-    if not 0 < ratio <= 1:
-        raise ValueError(f'Expected `ratio` to be in (0, 1], but got {ratio}')
+    check_number('ratio', ratio, high=1.0, open_low=True)
     return max(1, math.floor(num_classes * ratio + _FLOOR_TOLERANCE))
 
 
