@@ -9,7 +9,8 @@ model = dict(
 custom_hooks = [
     # The bias starts at the prior, the label frequencies of the training data.
     dict(type='PriorBiasHook'),
-    # From all negatives to the hardest 30 % over the first 80 % of training.
+    # From all negatives to the hardest 30 % over the first 80 % of training, exponentially: so it
+    # was when the results were measured.
     dict(
         type='FocusAnnealingHook',
         param='ratio',
